@@ -1,0 +1,49 @@
+# fclip: set up, try, test. `make demo` and `make test` each work on a fresh machine with Python >= 3.11.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+FCLIP := $(BIN)/fclip
+
+.PHONY: help setup demo test lint bench weights clean lock
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: .venv/ready ## make .venv with everything fclip needs (about a minute)
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fclip needs Python 3.11 or newer; set PYTHON=")'
+	@echo "setup: making .venv (downloads PyTorch with its CUDA libraries once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the whole pipeline on rendered faces: demo/report.html (under 5 minutes on 2 cores)
+	$(MAKE) --no-print-directory -C examples -f demo.mk FCLIP=$(abspath $(FCLIP)) ROOT=$(abspath demo)
+
+test: setup ## all tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## speed and memory as ratios, measured here
+	$(BIN)/python -m tests.bench
+
+weights: setup ## train the bundled networks lite and tiny again from scratch (about half an hour)
+	$(BIN)/python -m fclip.synth.weights
+
+lock: setup ## renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --all-extras --group dev pyproject.toml -o requirements.lock
+
+clean: ## remove what the targets above made (.venv, demo, caches)
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

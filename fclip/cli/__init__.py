@@ -1,0 +1,1 @@
+"""The command line: typer only, one thin module a command."""

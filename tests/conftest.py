@@ -1,0 +1,46 @@
+"""Fixtures shared by all tests: where real clips, model files and goldens lie; a clean environment for each test."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def _shared(variable: str, name: str) -> Path:
+    path = Path(os.environ.get(variable) or REPO.parent / "shared" / name)
+    if not path.is_dir():
+        pytest.skip(f"{path} is not there; set {variable} to run this test")
+    return path
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Folder of real clips and images."""
+    return _shared("FCLIP_SAMPLES", "samples")
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """Folder with MediaPipe's face_landmarker.task."""
+    return _shared("FCLIP_MODELS", "models")
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """Folder of numeric goldens of the reference implementations."""
+    return _shared("FCLIP_PARITY", "parity")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FCLIP_ROOT", "FCLIP_DATASET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  third-party code may use the global generator
