@@ -1,0 +1,76 @@
+"""Results of several folds and seeds -> one row a variant: mean over folds, mean and deviation over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def aggregate(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Group results by data set, variant, CLIP, options and selection.
+
+    A seed's figure is the unweighted mean over its folds (as the papers do; `pooled` beside it counts every clip
+    once); the row carries mean and standard deviation over seeds.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        names = ("dataset", "source", "variant", "clip", "selection")
+        key = tuple(result.get(n) for n in names) + (tuple(result.get("set") or ()), tuple(result.get("without") or ()))
+        groups.setdefault(key, []).append(result)
+    return [_row(members) for members in groups.values()]
+
+
+def _row(members: list[dict[str, Any]]) -> dict[str, Any]:
+    by_seed: dict[int, list[dict[str, Any]]] = {}
+    for member in members:
+        by_seed.setdefault(member["seed"], []).append(member)
+    first = members[0]
+    row: dict[str, Any] = {
+        name: first.get(name)
+        for name in (
+            "dataset",
+            "source",
+            "variant",
+            "clip",
+            "selection",
+            "set",
+            "without",
+            "modalities",
+            "captions",
+            "trainable",
+        )
+    }
+    row |= {
+        "folds": sorted({m["fold"] for m in members}),
+        "seeds": sorted(by_seed),
+        "clips": sum(m["clips"] for m in members),
+    }
+    for metric in ("uar", "war", "macro_f1"):
+        seeds = [float(np.mean([m[metric] for m in group])) for group in by_seed.values()]
+        row[metric], row[f"{metric}_deviation"] = float(np.mean(seeds)), float(np.std(seeds))
+    confusion = np.sum([m["confusion"] for m in members], axis=0)
+    support = np.maximum(confusion.sum(1), 1)
+    row["pooled_uar"] = float((np.diag(confusion) / support)[confusion.sum(1) > 0].mean())
+    row["pooled_war"] = float(np.trace(confusion) / max(confusion.sum(), 1))
+    row["recall"] = {name: float(v) for name, v in zip(first["classes"], np.diag(confusion) / support, strict=True)}
+    row["confusion"], row["classes"] = confusion.tolist(), first["classes"]
+    return row
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows as aligned text: UAR and WAR in percent, deviation over seeds, folds, seeds, flags."""
+    lines = [f"{'data set':18s} {'variant':14s} {'UAR':>6s} {'WAR':>6s} {'+-WAR':>6s}  folds seeds  selection"]
+    for row in sorted(rows, key=lambda r: (r["dataset"], r["war"])):
+        name = f"{row['source']}->{row['dataset']}" if row.get("source") else row["dataset"]
+        flags = [row["selection"] or "-"]
+        if row["selection"] == "best-on-test":
+            flags.append("(chosen on the test part)")
+        if row.get("captions") and row["captions"].get("label_shown"):
+            flags.append("(captions saw the label)")
+        lines.append(
+            f"{name:18s} {row['variant']:14s} {100 * row['uar']:6.2f} {100 * row['war']:6.2f} "
+            f"{100 * row['war_deviation']:6.2f}  {len(row['folds']):5d} {len(row['seeds']):5d}  {' '.join(flags)}"
+        )
+    return lines

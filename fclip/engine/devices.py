@@ -1,0 +1,43 @@
+"""Which device computes, and in which precision; always said aloud, so that a GPU never stays unused in silence."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from fclip.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for --device; "auto" takes the GPU when there is one. Prints it on stderr through the log."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: not usable here ({str(error).splitlines()[0]}); use auto or cpu") from None
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words: its name for a GPU, the number of threads for the CPU."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The autocast dtype for --precision; "auto" is bf16 on a GPU that has it and fp32 on the CPU."""
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if gpu else torch.float32
+    if name not in kinds:
+        raise UsageError(f"--precision {name}: choose auto, fp32, bf16 or fp16")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; use fp32 or bf16 on the CPU")
+    return kinds[name]

@@ -1,0 +1,38 @@
+"""Evaluation: a model over batches of clips -> a prediction table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from fclip.engine.inputs import InputPreparer
+from fclip.engine.predictions import PredictionTable
+from fclip.models.base import ExpressionModel
+
+
+@torch.inference_mode()
+def predict_clips(
+    model: ExpressionModel,
+    batches: Iterable[dict[str, Any]],
+    prepare: InputPreparer,
+    precision: torch.dtype = torch.float32,
+) -> PredictionTable:
+    """Class probabilities of every clip (softmax of the fused logits, which already carry 1 / tau; METHOD 2.6)."""
+    model.eval()
+    table = PredictionTable(model.classes)
+    device = prepare.device
+    for batch in batches:
+        rows: dict[int, tuple[np.ndarray, tuple[str, ...]]] = {}
+        for index, inputs in prepare.groups(batch):
+            inputs.pop("labels", None)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                output = model(inputs)
+            probabilities = output.logits.float().softmax(-1).cpu().numpy()  # (B, C)
+            rows.update({i: (p, output.modalities) for i, p in zip(index, probabilities, strict=True)})
+        for i, key in enumerate(batch["keys"]):
+            probabilities, modalities = rows[i]
+            table.add(key, batch["labels"][i], probabilities, modalities)
+    return table

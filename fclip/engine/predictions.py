@@ -1,0 +1,90 @@
+"""The prediction table of one evaluated fold: one CSV row a clip; every reported figure is derived from it.
+
+Columns: key, true, predicted, one probability column `p:<class>` per class, modalities (those used, joined by +).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fclip.data.files import atomic_write
+from fclip.errors import FclipError
+
+
+@dataclass
+class PredictionTable:
+    """Predictions of N clips: keys, true class names, probabilities (N, C), modalities used, scene where known."""
+
+    classes: tuple[str, ...]
+    keys: list[str] = field(default_factory=list)
+    true: list[str] = field(default_factory=list)
+    probabilities: list[np.ndarray] = field(default_factory=list)
+    modalities: list[str] = field(default_factory=list)
+
+    def add(self, key: str, true: str, probabilities: np.ndarray, modalities: Sequence[str]) -> None:
+        """Append one clip; FclipError when its label is not among the classes."""
+        if true not in self.classes:
+            raise FclipError(f"clip {key}: label {true!r} is not among the classes {', '.join(self.classes)}")
+        self.keys.append(key)
+        self.true.append(true)
+        self.probabilities.append(np.asarray(probabilities, dtype=np.float64))
+        self.modalities.append("+".join(modalities))
+
+    def true_indices(self) -> np.ndarray:
+        """(N,) class indices of the true labels."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        return np.asarray([index[name] for name in self.true], dtype=np.int64)
+
+    def matrix(self) -> np.ndarray:
+        """(N, C) probabilities."""
+        return np.stack(self.probabilities) if self.probabilities else np.zeros((0, len(self.classes)))
+
+    def write(self, path: Path) -> None:
+        """Write the CSV atomically, clips in key order."""
+        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        with atomic_write(path) as temp, temp.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["key", "true", "predicted", *(f"p:{name}" for name in self.classes), "modalities"])
+            for i in order:
+                row = self.probabilities[i]
+                guess = self.classes[int(row.argmax())]
+                writer.writerow([self.keys[i], self.true[i], guess, *(f"{p:.6f}" for p in row), self.modalities[i]])
+
+
+def read_predictions(path: Path) -> PredictionTable:
+    """Read a prediction table; the probability columns name the classes.
+
+    A table without probability columns (any other method's `key,true,predicted`) gets one-hot probabilities over the
+    classes that occur in it. Raises FclipError with file and line.
+    """
+    if not path.is_file():
+        raise FclipError(f"{path}: no such prediction table; make it with: fclip eval")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = list(rows[0]) if rows else []
+    if not {"key", "true"} <= set(columns) or not (
+        {"predicted"} <= set(columns) or any(c.startswith("p:") for c in columns)
+    ):
+        raise FclipError(f"{path}: needs the columns key, true and predicted (or p:<class> ...)")
+    named = [c[2:] for c in columns if c.startswith("p:")]
+    classes = tuple(named or sorted({row["true"] for row in rows} | {row["predicted"] for row in rows}))
+    table = PredictionTable(classes)
+    seen: set[str] = set()
+    for line, row in enumerate(rows, start=2):
+        if row["key"] in seen:
+            raise FclipError(f"{path}:{line}: clip {row['key']} occurs twice")
+        seen.add(row["key"])
+        try:
+            if named:
+                values = np.asarray([float(row[f"p:{name}"]) for name in named])
+            else:
+                values = np.eye(len(classes))[classes.index(row["predicted"])]
+            table.add(row["key"], row["true"], values, (row.get("modalities") or "").split("+"))
+        except (TypeError, ValueError):
+            raise FclipError(f"{path}:{line}: a probability is not a number") from None
+    return table

@@ -1,0 +1,1 @@
+"""One module a command: its Config and run(config) -> StageReport."""

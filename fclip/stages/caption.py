@@ -1,0 +1,177 @@
+"""`fclip caption`: frames (and faces) -> one caption of the facial movement a clip, as JSONL."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fclip.config import ShardConfig, option
+from fclip.errors import ClipFailure, FclipError
+from fclip.stages.inputs import batches, shard_tasks, take
+from fclip.stages.result import StageReport
+from fclip.stages.runner import ShardResult, ShardTask, run_shards
+from fclip.stages.workspace import dataset_folder, require_folder, stage_input, stage_output
+
+if TYPE_CHECKING:
+    from fclip.captions.base import CaptionInput
+
+
+@dataclass(frozen=True)
+class Config(ShardConfig):
+    """Describe the movement of facial parts in every clip.
+
+    template works offline from the landmarks and is the honest baseline; human passes a data set's own captions
+    through; openai asks any OpenAI-compatible server; video-llava (the paper's choice), qwen3-vl, internvl ... or a
+    local path run a model of transformers. Captions are label-blind unless --label-aware is given.
+
+    Example:  fclip caption --mllm template
+              fclip caption --mllm video-llava --device cuda
+    """
+
+    mllm: str = option(
+        "template",
+        "template, human, openai, video-llava, qwen3-vl ..., a hub id or a path; list = show them",
+        output=True,
+    )
+    faces: Path | None = option(None, "faces folder instead of the workspace's (template needs it)")
+    prompt: Path | None = option(None, "file with the prompt instead of the built-in one")
+    label_aware: bool = option(False, "show the label in the prompt, as the paper does (leaks it)", output=True)
+    allow_test_labels: bool = option(False, "allow --label-aware on test parts too")
+    batch_size: int = option(8, "clips the model describes at once")
+    max_tokens: int = option(100, "longest caption in tokens", output=True)
+    base_url: str | None = option(None, "server for --mllm openai, e.g. http://localhost:8000/v1")
+    model: str | None = option(None, "model name for --mllm openai", output=True)
+    concurrency: int = option(8, "requests at once for --mllm openai")
+    allow_remote: bool = option(False, "let --mllm openai send faces to a server on another machine")
+
+
+def run(config: Config) -> StageReport:
+    """Caption every shard; with `--mllm list`, only list the back ends."""
+    from fclip.captions.base import list_captioners
+
+    if config.mllm == "list":
+        rows = [dataclasses.asdict(row) for row in list_captioners()]
+        return StageReport(
+            "caption", values={"captioners": rows}, lines=[f"{r['name']:14s} {r['needs']}" for r in rows]
+        )
+    folder = stage_input(config, "frames")
+    if config.label_aware and not config.allow_test_labels:
+        _refuse_test_labels(folder)
+    stage = CaptionStage(config)
+    tasks = shard_tasks(folder, ".tar", "frames", config.limit)
+    if stage.captioner.needs_faces:
+        faces = faces_folder(config)
+        tasks = [ShardTask(t.stem, (*t.inputs, faces / f"{t.stem}.h5"), t.payload) for t in tasks]
+        missing = [t.inputs[1] for t in tasks if not t.inputs[1].is_file()]
+        if missing:
+            raise FclipError(f"{missing[0]}: no face analysis of this shard; run: fclip face-analyze")
+    return run_shards(stage, tasks, stage_output(config, "captions"), config)
+
+
+def faces_folder(config: Config) -> Path:
+    """Where the face caches are; MissingOutput names face-analyze."""
+    return require_folder(config.faces or dataset_folder(config) / "faces", "faces", config)
+
+
+def _refuse_test_labels(folder: Path) -> None:
+    from fclip.data.splits import read_splits
+
+    splits = read_splits(folder)
+    tested = sorted({part for fold in splits.folds.values() for part in fold["test"]})
+    if tested:
+        raise FclipError(
+            f"--label-aware would show the labels of test parts ({', '.join(tested)}) to the captioner; "
+            "results on them would be worthless; --allow-test-labels does it all the same, on the record"
+        )
+
+
+class CaptionStage:
+    """Caption the clips of a shard with one back end."""
+
+    name, version, suffix = "caption", 1, ".jsonl"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._captioner: Any = None
+
+    @property
+    def captioner(self) -> Any:
+        """The captioning back end, loaded once a process."""
+        if self._captioner is None:
+            from fclip.captions.base import create_captioner
+
+            c = self.config
+            options = {
+                "device": c.device,
+                "prompt": c.prompt,
+                "label_aware": c.label_aware,
+                "max_tokens": c.max_tokens,
+                "batch_size": c.batch_size,
+            }
+            if c.mllm == "openai":
+                options |= {
+                    "base_url": c.base_url,
+                    "model": c.model,
+                    "concurrency": c.concurrency,
+                    "allow_remote": c.allow_remote,
+                }
+            self._captioner = create_captioner(c.mllm, **options)
+        return self._captioner
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Model, revision and prompt."""
+        return dict(self.captioner.fingerprint)
+
+    def close(self) -> None:
+        """Release the back end."""
+        close = getattr(self._captioner, "close", None)
+        if close:
+            close()
+        self._captioner = None
+
+    def process(self, task: ShardTask, out: Path) -> ShardResult:
+        """Write the JSONL of a shard, batch by batch."""
+        from fclip.data.jsonl import write_captions
+
+        result = ShardResult()
+        records = []
+        for group in batches(self._inputs(task, result), max(self.config.batch_size, 1)):
+            for clip, found in zip(group, self.captioner.caption(group), strict=True):
+                if isinstance(found, ClipFailure):
+                    result.failed.append((clip.key, str(found)))
+                else:
+                    records.append(found)
+                    result.ok.append(clip.key)
+        if records:
+            write_captions(out, records)
+        return result
+
+    def _inputs(self, task: ShardTask, result: ShardResult) -> Iterator[CaptionInput]:
+        import contextlib
+        import hashlib
+
+        import numpy as np
+
+        from fclip.captions.base import CaptionInput
+        from fclip.data.caches import FacesPart
+        from fclip.data.shards import parse_frame_sample, read_shard
+
+        with contextlib.ExitStack() as stack:
+            faces = stack.enter_context(FacesPart(task.inputs[1])) if len(task.inputs) > 1 else None
+            for key, fields in take(read_shard(task.inputs[0]), task.payload):
+                try:
+                    sample = parse_frame_sample(key, fields)
+                    track = None
+                    if faces is not None:
+                        if key not in faces.keys:
+                            result.skipped.append((key, "no face analysis of this clip"))
+                            continue
+                        track = faces.read(key, hashlib.sha256(fields["frames.jpg"]).hexdigest())
+                except FclipError as failure:
+                    result.failed.append((key, str(failure)))
+                    continue
+                label = sample.info["label"] if self.config.label_aware else None
+                yield CaptionInput(key, sample.frames, np.asarray(sample.info["times"]), track, sample.info, label)

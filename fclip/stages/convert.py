@@ -1,0 +1,46 @@
+"""`fclip convert`: public checkpoints -> safetensors that fclip reads, without executing what they carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fclip.config import CommonConfig, option
+from fclip.errors import UsageError
+from fclip.stages.result import StageReport
+
+
+@dataclass(frozen=True)
+class Config(CommonConfig):
+    """Turn a checkpoint as it is distributed (pickle, TorchScript archive, wrapper) into safetensors.
+
+    Nothing in the file is executed; keys and shapes are checked strictly. Kinds: openai, farl, longclip, dfer-clip,
+    aim, emoclip, facexformer, coop, cocoop.
+
+    Example:  fclip convert ViT-B-16.pt ViT-B-16.safetensors --from openai
+    """
+
+    files: tuple[str, ...] = option((), "SRC OUT: the file as distributed, the file to write", positional=True)
+    kind: str | None = option(None, "what SRC is", flag="--from")
+
+
+def run(config: Config) -> StageReport:
+    """Convert SRC to OUT and say what was taken, dropped and missing."""
+    from pathlib import Path
+
+    from fclip.models.convert import KINDS, convert
+
+    if len(config.files) != 2 or not config.kind:
+        raise UsageError("write it as: fclip convert SRC OUT --from KIND")
+    if config.kind not in KINDS:
+        raise UsageError(f"--from {config.kind}: choose one of {', '.join(KINDS)}")
+    source, out = map(Path, config.files)
+    if out.exists() and not config.overwrite:
+        raise UsageError(f"{out}: exists already; use --overwrite or another name")
+    found = convert(source, out, config.kind)
+    counts = {"taken": len(found.taken), "dropped": len(found.dropped), "missing": len(found.missing)}
+    lines = [
+        f"{name}: {', '.join(sorted(keys)[:6])}{' ...' if len(keys) > 6 else ''}"
+        for name, keys in (("dropped", found.dropped), ("missing", found.missing))
+        if keys
+    ]
+    return StageReport("convert", out, counts, {"metadata": found.metadata, "dropped": list(found.dropped)}, lines)

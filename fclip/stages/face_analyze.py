@@ -1,0 +1,144 @@
+"""`fclip face-analyze`: frames shards -> HDF5 caches with parsing, landmarks and confidence of every frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fclip.config import ShardConfig, option
+from fclip.errors import ClipFailure, FclipError
+from fclip.stages.inputs import shard_tasks, take
+from fclip.stages.result import StageReport
+from fclip.stages.runner import ShardResult, ShardTask, run_shards
+from fclip.stages.workspace import stage_input, stage_output
+
+if TYPE_CHECKING:
+    from fclip.data.records import FaceTrack, FrameSample
+
+
+@dataclass(frozen=True)
+class Config(ShardConfig):
+    """Find face parts (11 classes) and 68 landmarks in every frame of the frames shards.
+
+    Back ends: facexformer (the paper's choice; needs its weights), mediapipe (CPU; pip install 'fclip[mediapipe]'),
+    lite (bundled, small, made for the rendered faces). `--backend list` shows what is installed.
+
+    Example:  fclip face-analyze --backend lite
+    """
+
+    backend: str = option(
+        "facexformer", "facexformer, mediapipe, lite, or one of another package; list = show them", output=True
+    )
+    weights: Path | None = option(
+        None, "weights file of the back end (facexformer: .safetensors made by fclip convert)"
+    )
+    max_gap: int = option(3, "fill gaps of up to N frames without a face by interpolation", output=True)
+    preview: int = option(0, "also write a contact sheet of the first N clips: frame, parsing, landmarks")
+
+
+def run(config: Config) -> StageReport:
+    """Analyse every shard; with `--backend list`, only list the back ends."""
+    from fclip.faces.registry import list_backends
+
+    if config.backend == "list":
+        rows = [dataclasses.asdict(row) for row in list_backends()]
+        lines = [f"{r['name']:12s} {'ready' if r['installed'] else 'not installed':14s} {r['needs']}" for r in rows]
+        return StageReport("face-analyze", values={"backends": rows}, lines=lines)
+    folder = stage_input(config, "frames")
+    out = stage_output(config, "faces")
+    tasks = shard_tasks(folder, ".tar", "frames", config.limit)
+    stage = FacesStage(config)
+    report = run_shards(stage, tasks, out, config)
+    if config.preview:
+        sheet = write_preview(folder, out, config.preview)
+        report.lines.append(f"contact sheet: {sheet}")
+    return report
+
+
+class FacesStage:
+    """Analyse the clips of a shard with one back end."""
+
+    name, version, suffix = "face-analyze", 1, ".h5"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._backend: Any = None
+
+    @property
+    def backend(self) -> Any:
+        """The face back end, loaded once a process."""
+        if self._backend is None:
+            from fclip.faces.registry import create_backend
+
+            self._backend = create_backend(self.config.backend, device=self.config.device, weights=self.config.weights)
+        return self._backend
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Back end and weights."""
+        return dict(self.backend.fingerprint)
+
+    def close(self) -> None:
+        """Release the back end."""
+        close = getattr(self._backend, "close", None)
+        if close:
+            close()
+        self._backend = None
+
+    def process(self, task: ShardTask, out: Path) -> ShardResult:
+        """Write the HDF5 part of a frames shard; a clip without any face fails."""
+        from fclip.data.caches import write_faces
+
+        result = ShardResult()
+        rows = list(self._tracks(task, result))
+        if rows:
+            keys, sha256s, tracks = zip(*rows, strict=True)
+            attributes = {name: str(value) for name, value in self.fingerprint().items()}
+            write_faces(out, keys, sha256s, tracks, attributes)
+            result.ok += keys
+        return result
+
+    def _tracks(self, task: ShardTask, result: ShardResult) -> Iterator[tuple[str, str, FaceTrack]]:
+        import hashlib
+
+        import numpy as np
+
+        from fclip.data.shards import parse_frame_sample, read_shard
+        from fclip.faces.tracks import fill_gaps
+
+        for key, fields in take(read_shard(task.inputs[0]), task.payload):
+            try:
+                sample = parse_frame_sample(key, fields)
+                track = self.backend.analyze(sample.frames, np.asarray(sample.info["times"]))
+                if not (track.confidence > 0).any():
+                    raise ClipFailure(f"no face found in any of its {len(sample.frames)} frames")
+                yield key, hashlib.sha256(fields["frames.jpg"]).hexdigest(), fill_gaps(track, self.config.max_gap)
+            except FclipError as failure:
+                result.failed.append((key, str(failure)))
+
+
+def write_preview(frames: Path, faces: Path, clips: int) -> Path:
+    """Write `<faces>/preview.png`: the first clips with their parsing and landmarks."""
+    import hashlib
+
+    from fclip.data.caches import FacesPart
+    from fclip.data.files import atomic_write
+    from fclip.data.shards import parse_frame_sample, read_shard
+    from fclip.faces.preview import contact_sheet
+    from fclip.stages.workspace import list_shards
+
+    rows: list[tuple[FrameSample, FaceTrack]] = []
+    for path, _ in list_shards(faces, ".h5", "faces"):
+        with FacesPart(path) as part:
+            for key, fields in read_shard(frames / f"{path.stem}.tar"):
+                if key in part.keys and len(rows) < clips:
+                    digest = hashlib.sha256(fields["frames.jpg"]).hexdigest()
+                    rows.append((parse_frame_sample(key, fields), part.read(key, digest)))
+        if len(rows) >= clips:
+            break
+    target = faces / "preview.png"
+    with atomic_write(target) as temp:
+        contact_sheet([(s.frames, t, f"{s.key} {s.info['label']}") for s, t in rows]).save(temp, format="PNG")
+    return target

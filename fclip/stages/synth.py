@@ -1,0 +1,66 @@
+"""`fclip synth`: the built-in data set of rendered faces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fclip.config import CommonConfig, option
+from fclip.errors import OutputDiffers, UsageError
+from fclip.stages.result import StageReport
+
+
+@dataclass(frozen=True)
+class Config(CommonConfig):
+    """Write a data set of rendered faces: real H.264 files, labels, five identity-disjoint folds.
+
+    demo7 has DFEW's 7 classes, demo11 MAFW's 11 with human-style captions. It is for trying the whole pipeline and for
+    tests; it says nothing about real faces.
+
+    Example:  fclip synth --dataset demo7 --clips 350
+    """
+
+    dataset: Literal["demo7", "demo11"] | None = option("demo7", "which data set", output=True)
+    clips: int = option(350, "number of clips", output=True)
+    out: Path | None = option(None, "output folder instead of <root>/<dataset>/source")
+    workers: int = option(0, "worker processes; 0 = one per CPU core")
+
+
+def run(config: Config) -> StageReport:
+    """Render the data set into `<root>/<dataset>/source`; raises OutputDiffers if another one is there."""
+    import os
+    import sys
+
+    from tqdm import tqdm
+
+    from fclip.config import config_dict, differences
+    from fclip.data.files import read_json, write_json
+    from fclip.synth.dataset import write_dataset
+
+    name = config.dataset or "demo7"
+    out = config.out or config.root / name / "source"
+    if config.clips < 1:
+        raise UsageError(f"--clips {config.clips}: at least 1")
+    wanted = config_dict(config, output_only=True)
+    marker = out / "config.json"
+    if marker.is_file():
+        old = read_json(marker)
+        if old != wanted and not config.overwrite:
+            raise OutputDiffers(
+                f"{out}: holds another data set ({'; '.join(differences(old, wanted))}); "
+                "use --overwrite or another --out"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise OutputDiffers(f"{out}: holds files that fclip did not write; choose another --out")
+    manifest = out / "manifest.json"
+    if manifest.is_file() and marker.is_file() and read_json(marker) == wanted:
+        os.utime(manifest)
+        return StageReport("synth", out, {"clips": config.clips}, lines=["already there"])
+    out.mkdir(parents=True, exist_ok=True)
+    manifest.unlink(missing_ok=True)
+    write_json(marker, wanted)
+    with tqdm(total=config.clips, desc="synth", unit="clip", disable=not sys.stderr.isatty()) as bar:
+        summary = write_dataset(name, out, config.clips, config.seed, config.workers or os.cpu_count() or 1, bar.update)
+    write_json(manifest, summary)
+    return StageReport("synth", out, {"clips": config.clips}, {"summary": summary})

@@ -1,0 +1,123 @@
+"""`fclip zeroshot`: train on one data set, test on another whose class names are the only candidates (METHOD 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fclip.config import option
+from fclip.errors import UsageError
+from fclip.stages.evaluate import evaluate_model
+from fclip.stages.result import StageReport
+from fclip.stages.train import Config as TrainConfig
+from fclip.stages.train import build_model, clip_frames, fold_shards, train_run
+from fclip.stages.workspace import require_folder, run_folder
+
+if TYPE_CHECKING:
+    from fclip.models.base import ExpressionModel
+
+
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """Zero-shot transfer: pre-train on one data set, test on the test parts of another.
+
+    The candidates are the target's class names; no mapping table. `--pretrain none` tests plain CLIP. A finished run
+    of the same configuration on the source is reused, else trained. Captions of the target are used only where they
+    are label-blind. Testing on the data set that was trained on is reported as in-domain.
+
+    Example:  fclip zeroshot --pretrain demo11 --test demo7 --variant dagger
+              fclip zeroshot --pretrain none --test dfew --clip ViT-B-32
+    """
+
+    variant: str = option("dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True)
+    pretrain: str = option("none", "data set to train on, or none", output=True)
+    test: str | None = option(None, "data set to test on [--dataset]", output=True)
+    use_captions: bool = option(
+        False, "use the target's captions at test time (refused unless label-blind)", output=True
+    )
+
+
+def run(config: Config) -> StageReport:
+    """Train or reuse the source run, then evaluate it on every fold of the target."""
+    from fclip.data.splits import read_classes, read_splits
+
+    target = config.test or config.dataset
+    if not target:
+        raise UsageError("name the data set to test on with --test")
+    packed = require_folder(config.root / target / "packed", "packed", dataclasses.replace(config, dataset=target))
+    classes, splits = read_classes(packed), read_splits(packed)
+    report = StageReport("zeroshot", counts={"folds": 0})
+    results = []
+    for seed in config.seed:
+        model, source = _source_model(config, classes, packed, seed)
+        for fold in sorted(splits.folds):
+            name = f"{config.pretrain}-to-{target}-{model.variant}-fold{fold}-seed{seed}"
+            out = config.root / "runs" / name / "eval"
+            without = tuple(config.without) + (() if config.use_captions else ("caption",))
+            facts = {
+                "run": name,
+                "dataset": target,
+                "source": config.pretrain,
+                "variant": model.variant,
+                "clip": config.clip,
+                "fold": fold,
+                "seed": seed,
+                "selection": config.select,
+                "set": list(config.set),
+                "without": list(without),
+                "checkpoint": str(source) if source else None,
+                "in_domain": config.pretrain == target,
+            }
+            options = _EvaluationOptions(config.device, 16, config.workers, without)
+            shards = fold_shards(splits, packed, fold, "last").test
+            results.append(evaluate_model(options, model, packed, shards, out, facts))
+            report.counts["folds"] += 1
+            report.out = out
+    return _finish(report, results, config, target)
+
+
+@dataclass(frozen=True)
+class _EvaluationOptions:
+    """What evaluate_model reads of a configuration."""
+
+    device: str
+    batch_size: int
+    workers: int
+    without: tuple[str, ...]
+
+
+def _source_model(config: Config, classes: tuple[str, ...], packed: Path, seed: int) -> tuple[ExpressionModel, Path | None]:
+    """The model to test, with the target's class names, and the run that its weights come from."""
+    from fclip.engine.runs import RunFolder
+    from fclip.models.checkpoint import load_checkpoint
+    from fclip.stages.workspace import list_shards
+
+    if config.pretrain == "none":
+        frames = config.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
+        variant = config.variant if config.variant.startswith("zeroshot-") else "zeroshot-clip"
+        return build_model(dataclasses.replace(config, variant=variant), classes, frames), None
+    source = require_folder(
+        config.root / config.pretrain / "packed", "packed", dataclasses.replace(config, dataset=config.pretrain)
+    )
+    fold = "1" if config.fold == "all" else config.fold.split(",")[0]
+    out = run_folder(config, config.pretrain, config.variant, fold, seed)
+    names = {f.name for f in dataclasses.fields(TrainConfig)}
+    train_config = TrainConfig(**{n: getattr(config, n) for n in names} | {"dataset": None})
+    train_run(train_config, config.pretrain, source, fold, seed, out)
+    checkpoint = RunFolder(out).pointer("LAST" if config.select == "last" else "BEST") / "model.safetensors"
+    state, metadata = load_checkpoint(checkpoint)
+    model = build_model(config, classes, metadata["frames"])
+    model.load_trainable_state(state)
+    return model, out
+
+
+def _finish(report: StageReport, results: list[dict[str, Any]], config: Config, target: str) -> StageReport:
+    from fclip.engine.aggregate import aggregate, format_table
+
+    rows = aggregate(results)
+    report.values["results"] = rows
+    kind = "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
+    report.lines += [f"{config.pretrain} -> {target} ({kind}), mean over folds", *format_table(rows)]
+    return report

@@ -1,0 +1,97 @@
+"""Metrics against scikit-learn and the reference evaluation's goldens."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from fclip.engine import metrics
+from fclip.engine.predictions import PredictionTable, read_predictions
+from fclip.errors import FclipError
+
+
+def test_goldens(parity):
+    spec = json.loads((parity / "public" / "metrics.json").read_text())
+    arrays = np.load(parity / "public" / "metrics.npz")
+    for name, case in spec["cases"].items():
+        confusion = metrics.confusion_matrix(arrays[f"{name}.targets"], arrays[f"{name}.predictions"], case["num_classes"])
+        assert 100 * metrics.war(confusion) == pytest.approx(case["war"], abs=1e-9)
+        if case["uar"] is not None:
+            assert 100 * metrics.uar(confusion) == pytest.approx(case["uar"], abs=1e-9)
+        else:  # a class without targets is predicted: the reference gives nan, ours the mean over the other classes
+            present = np.unique(arrays[f"{name}.targets"])
+            assert metrics.uar(confusion) == pytest.approx(np.mean(metrics.recall_per_class(confusion)[present]))
+
+
+@given(st.integers(2, 11), st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_equal_to_scikit_learn(classes, clips, seed):
+    rng = np.random.default_rng(seed)
+    true, predicted = rng.integers(0, classes, clips), rng.integers(0, classes, clips)
+    confusion = metrics.confusion_matrix(true, predicted, classes)
+    assert (confusion == sk.confusion_matrix(true, predicted, labels=range(classes))).all()
+    present = np.unique(true)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recalls = sk.recall_score(true, predicted, labels=present, average="macro")
+        f1 = sk.f1_score(true, predicted, labels=present, average="macro", zero_division=0)
+    assert metrics.uar(confusion) == pytest.approx(recalls)
+    assert metrics.war(confusion) == pytest.approx(sk.accuracy_score(true, predicted))
+    assert metrics.macro_f1(confusion) == pytest.approx(f1)
+
+
+def test_calibration_error_of_a_known_table():
+    probabilities = np.array([[0.9, 0.1]] * 10)
+    true = np.array([0] * 7 + [1] * 3)
+    assert metrics.expected_calibration_error(probabilities, true) == pytest.approx(0.2)
+
+
+def test_bootstrap_interval_covers_and_repeats():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 300)
+    predicted = np.where(rng.random(300) < 0.7, true, (true + 1) % 3)
+    low, high = metrics.bootstrap_interval(true, predicted, 3, metrics.war)
+    point = metrics.war(metrics.confusion_matrix(true, predicted, 3))
+    assert low < point < high
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(point * (1 - point) / 300), rel=0.15)
+    assert (low, high) == metrics.bootstrap_interval(true, predicted, 3, metrics.war)
+
+
+def test_summary_names_absent_classes_and_is_json():
+    found = metrics.summarise(np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], ["a", "b", "c"], draws=10)
+    assert found["absent"] == ["b"]
+    assert found["recall"] == {"a": 0.5, "b": None, "c": 1.0}
+    assert found["uar"] == 0.75
+    json.dumps(found, allow_nan=False)
+
+
+def test_prediction_table_round_trip(tmp_path):
+    table = PredictionTable(("joy", "fear"))
+    table.add("b", "joy", np.array([0.75, 0.25]), ("frames", "caption"))
+    table.add("a", "fear", np.array([0.5, 0.5]), ("frames",))
+    table.write(tmp_path / "p.csv")
+    back = read_predictions(tmp_path / "p.csv")
+    assert back.keys == ["a", "b"]
+    assert back.classes == table.classes
+    assert back.modalities == ["frames", "frames+caption"]
+    assert back.matrix().tolist() == [[0.5, 0.5], [0.75, 0.25]]
+    with pytest.raises(FclipError, match="not among the classes"):
+        table.add("c", "anger", np.array([1.0, 0.0]), ())
+
+
+def test_other_methods_predictions(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("key,true,predicted\n1,joy,joy\n2,fear,joy\n")
+    table = read_predictions(path)
+    assert metrics.war(metrics.confusion_matrix(table.true_indices(), table.matrix().argmax(1), 2)) == 0.5
+    path.write_text("key,true,predicted\n1,joy,joy\n1,fear,joy\n")
+    with pytest.raises(FclipError, match=r"other.csv:3: clip 1 occurs twice"):
+        read_predictions(path)
+    path.write_text("clip,label\n1,2\n")
+    with pytest.raises(FclipError, match="needs the columns"):
+        read_predictions(path)

@@ -1,0 +1,55 @@
+"""A small real stage for the runner's tests: upper-cases the lines of a text file; importable by worker processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fclip.config import ShardConfig, option
+from fclip.data.files import atomic_write
+from fclip.stages.runner import ShardResult, ShardTask, run_shards
+
+
+@dataclass(frozen=True)
+class Config(ShardConfig):
+    """Options of the toy stage."""
+
+    suffix_text: str = option("", "text appended to each line", output=True)
+
+
+class ToyStage:
+    name, version, suffix = "toy", 1, ".txt"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"backend": "none"}
+
+    def close(self) -> None:
+        pass
+
+    def process(self, task: ShardTask, out: Path) -> ShardResult:
+        result = ShardResult()
+        lines = task.inputs[0].read_text().splitlines()
+        good = [line for line in lines if line != "bad"]
+        result.ok, result.failed = good, [(line, "this line is bad") for line in lines if line == "bad"]
+        with atomic_write(out) as temp:
+            temp.write_text("".join(line.upper() + self.config.suffix_text + "\n" for line in good))
+            time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+        return result
+
+
+def run_toy(source: Path, out: Path, **options):
+    """Run the stage over every .in file of `source`."""
+    config = Config(**{"workers": 1, **options})
+    tasks = [ShardTask(path.stem, (path,)) for path in sorted(source.glob("*.in"))]
+    return run_shards(ToyStage(config), tasks, out, config, {"extra.json": [1, 2]})
+
+
+if __name__ == "__main__":
+    import sys
+
+    run_toy(Path(sys.argv[1]), Path(sys.argv[2]), workers=int(sys.argv[3]))
