@@ -37,6 +37,14 @@ def parity() -> Path:
     return _shared("FCLIP_PARITY", "parity")
 
 
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished workspace of 35 rendered clips in 4 frames of 80 x 80 (do not write into it; copy what you change)."""
+    from tests.pipeline import build_workspace
+
+    return build_workspace(tmp_path_factory.mktemp("workspace"))
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FCLIP_ROOT", "FCLIP_DATASET"):

@@ -102,22 +102,17 @@ class CaptionStage:
         """The captioning back end, loaded once a process."""
         if self._captioner is None:
             from fclip.captions.base import create_captioner
+            from fclip.engine.devices import choose_device
 
             c = self.config
-            options = {
-                "device": c.device,
-                "prompt": c.prompt,
-                "label_aware": c.label_aware,
-                "max_tokens": c.max_tokens,
-                "batch_size": c.batch_size,
-            }
-            if c.mllm == "openai":
-                options |= {
-                    "base_url": c.base_url,
-                    "model": c.model,
-                    "concurrency": c.concurrency,
-                    "allow_remote": c.allow_remote,
-                }
+            options: dict[str, Any] = {}
+            if c.mllm not in ("template", "human"):
+                options = {"prompt": c.prompt, "label_aware": c.label_aware, "max_tokens": c.max_tokens}
+                if c.mllm == "openai":
+                    options |= {"base_url": c.base_url, "model": c.model, "concurrency": c.concurrency}
+                    options |= {"allow_remote": c.allow_remote}
+                else:
+                    options |= {"device": str(choose_device(c.device)), "batch_size": c.batch_size}
             self._captioner = create_captioner(c.mllm, **options)
         return self._captioner
 

@@ -137,11 +137,11 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Predict the clips of `shards`, write the table and everything derived from it into `out`; returns the results."""
     from fclip.data.files import write_json
-    from fclip.data.loader import ClipLoader
     from fclip.data.splits import check_classes, read_classes
     from fclip.engine.devices import choose_device
     from fclip.engine.evaluate import predict_clips
     from fclip.engine.inputs import InputPreparer
+    from fclip.engine.loading import clip_loader
     from fclip.engine.metrics import summarise
     from fclip.report.plots import confusion_picture
     from fclip.stages.train import caption_facts
@@ -151,13 +151,8 @@ def evaluate_model(
         raise FclipError(f"{packed}: no shard of the test parts of fold {facts['fold']}")
     device = choose_device(config.device)
     model.to(device).eval()
-    loader = ClipLoader(
-        shards,
-        config.batch_size,
-        train=False,
-        workers=config.workers,
-        frames=model.frames,
-        image_size=model.preprocess.image_size,
+    loader = clip_loader(
+        shards, model, config.batch_size, train=False, workers=config.workers, without=config.without
     )
     table = predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=config.without))
     table.write(out / "predictions.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from fclip.stages.workspace import stage_input, stage_output
 
 if TYPE_CHECKING:
     from fclip.data.records import FaceTrack, FrameSample
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Config(ShardConfig):
 
 def run(config: Config) -> StageReport:
     """Analyse every shard; with `--backend list`, only list the back ends."""
+    from fclip.engine.devices import choose_device, describe_device
     from fclip.faces.registry import list_backends
 
     if config.backend == "list":
@@ -51,6 +56,7 @@ def run(config: Config) -> StageReport:
     out = stage_output(config, "faces")
     tasks = shard_tasks(folder, ".tar", "frames", config.limit)
     stage = FacesStage(config)
+    log.warning("back end %s, device %s", stage.backend.name, describe_device(choose_device(config.device)))
     report = run_shards(stage, tasks, out, config)
     if config.preview:
         sheet = write_preview(folder, out, config.preview)
@@ -71,9 +77,11 @@ class FacesStage:
     def backend(self) -> Any:
         """The face back end, loaded once a process."""
         if self._backend is None:
+            from fclip.engine.devices import choose_device
             from fclip.faces.registry import create_backend
 
-            self._backend = create_backend(self.config.backend, device=self.config.device, weights=self.config.weights)
+            device = str(choose_device(self.config.device))
+            self._backend = create_backend(self.config.backend, device=device, weights=self.config.weights)
         return self._backend
 
     def fingerprint(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ class Config(ShardConfig):
     """
 
     report: bool = option(False, "run the leak probe on the captions before and after")
-    lexicon: Path | None = option(None, "file with further words to cut, one a line")
+    lexicon: Path | None = option(None, "folder with further word lists (<category>.txt, a term a line)")
+    wordnet: bool = option(False, "also take synonyms of emotion words from NLTK's WordNet, if it is installed", output=True)
     apply_review: Path | None = option(None, "review.csv edited by a person: its texts replace ours")
 
 
@@ -60,7 +62,7 @@ class RefineStage:
         if self._refiner is None:
             from fclip.captions.refine import Refiner
 
-            self._refiner = Refiner(labels=self.labels(), lexicon=self.config.lexicon, review=self.config.apply_review)
+            self._refiner = Refiner(self.labels(), self.config.lexicon, self.config.wordnet)
         return self._refiner
 
     def labels(self) -> tuple[str, ...]:
@@ -89,7 +91,8 @@ class RefineStage:
         result = ShardResult()
         records = []
         for record in list(read_captions(task.inputs[0]).values())[: task.payload]:
-            refined = self.refiner.refine(record)
+            found = self.refiner.refine(record.text)
+            refined = dataclasses.replace(record, text=found.text, removed=found.removed)
             if not refined.text:
                 result.skipped.append((record.key, "nothing about facial movement was left of the caption"))
                 continue

@@ -175,10 +175,10 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     import torch
 
     from fclip.data.files import read_json, write_json
-    from fclip.data.loader import ClipLoader
     from fclip.data.splits import read_classes, read_splits
     from fclip.engine.devices import choose_device, choose_precision, describe_device
     from fclip.engine.inputs import InputPreparer
+    from fclip.engine.loading import clip_loader
     from fclip.engine.loop import LoopSettings, train
     from fclip.engine.optimise import make_optimizer
     from fclip.engine.runs import RunFolder
@@ -199,14 +199,8 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     model.to(device)
     recipe = model.recipe
     batch_size = config.batch_size or recipe.batch_size
-    loader = ClipLoader(
-        shards.train,
-        batch_size,
-        train=True,
-        seed=seed,
-        workers=config.workers,
-        frames=frames,
-        image_size=model.preprocess.image_size,
+    loader = clip_loader(
+        shards.train, model, batch_size, train=True, seed=seed, workers=config.workers, without=config.without
     )
     prepare = InputPreparer(model, device, without=config.without)
     groups = model.parameter_groups(_pick(config.lr, recipe.lr), _pick(config.weight_decay, recipe.weight_decay))
@@ -230,7 +224,7 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
         "captions": captions,
         "without": list(config.without),
     }
-    score = _scorer(model, shards.held_out, prepare, batch_size, frames) if shards.held_out else None
+    score = _scorer(model, shards.held_out, prepare, batch_size) if shards.held_out else None
     with _bar(
         settings.epochs * loader.steps_per_epoch // config.accumulate, f"{config.variant} fold {fold}"
     ) as progress:
@@ -307,19 +301,19 @@ def caption_facts(packed: Path) -> dict[str, Any]:
     return {"model": None, "label_shown": False}
 
 
-def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size: int, frames: int) -> Any:
-    """A function that evaluates the model on held-out shards and returns UAR, WAR and their mean as the score."""
-    from fclip.data.loader import ClipLoader
+def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size: int) -> Any:
+    """A function that evaluates the model on held-out shards and returns UAR and WAR; WAR is the score."""
     from fclip.engine.evaluate import predict_clips
-    from fclip.engine.metrics import summarise
+    from fclip.engine.loading import clip_loader
+    from fclip.engine.metrics import confusion_matrix, uar, war
 
-    loader = ClipLoader(shards, batch_size, train=False, frames=frames, image_size=model.preprocess.image_size)
+    loader = clip_loader(shards, model, batch_size, train=False)
 
     def score() -> dict[str, float]:
         table = predict_clips(model, loader.epoch(0), prepare)
-        found = summarise(table.true_indices(), table.matrix(), table.classes, draws=0)
+        confusion = confusion_matrix(table.true_indices(), table.matrix().argmax(1), len(table.classes))
         model.train()
-        return {"uar": found["uar"], "war": found["war"], "score": found["war"]}
+        return {"uar": uar(confusion), "war": war(confusion), "score": war(confusion)}
 
     return score
 

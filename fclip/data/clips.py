@@ -1,0 +1,150 @@
+"""Random access to the clips of packed shards, decoded and changed for the model: the loader's data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fclip.data.augment import (
+    Augmentation,
+    change_frames,
+    change_landmarks,
+    change_parsing,
+    clip_rng,
+    draw_change,
+    whole_frame,
+)
+from fclip.data.packed import OPTIONAL_FIELDS, PackedSample, parse_packed
+from fclip.data.records import LANDMARKS
+from fclip.data.remote import local_shard
+from fclip.data.sampling import random_per_segment, segment_centres
+from fclip.data.shards import index_shard, parse_info, read_fields
+from fclip.errors import FclipError
+
+FACE_FIELDS = ("parsing", "landmarks")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a clip is shown to the model: frames of `size` x `size`, T of them (None: as many as there are),
+    whole ("squash") or their centre square ("crop"); with an augmentation, a random change of it instead.
+    """
+
+    size: int
+    frames: int | None = None
+    resize: str = "squash"
+    augmentation: Augmentation | None = None
+    seed: int = 0
+
+    @property
+    def decode_size(self) -> int:
+        """Frames decoded at this size or above make no crop smaller than `size` (see decode_strip)."""
+        share = self.augmentation.crop_area[0] if self.augmentation else 1.0
+        return math.ceil(self.size / math.sqrt(share))
+
+
+class PackedClips:
+    """The clips of shards, in the shards' order: `keys`, and `load(index, epoch)` to get one as tensors.
+
+    `wanted` names the optional fields to read; `only` restricts to these keys. Raises FclipError if a key
+    comes twice in the shards, if a key of `only` is in none of them, or if some clips have face maps and
+    others have not and `allow_missing` is off.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[str | Path],
+        view: View,
+        wanted: Collection[str] = tuple(OPTIONAL_FIELDS),
+        only: Collection[str] | None = None,
+        allow_missing: bool = False,
+    ) -> None:
+        self.view, self.wanted = view, tuple(wanted)
+        self._where: dict[str, tuple[Path, dict[str, tuple[int, int]]]] = {}
+        chosen = None if only is None else set(only)
+        for shard in shards:
+            path = local_shard(shard)
+            for key, fields in index_shard(path).items():
+                if key in self._where:
+                    raise FclipError(f"{path}: clip {key} is also in {self._where[key][0]}; use each shard once")
+                if chosen is None or key in chosen:
+                    self._where[key] = (path, fields)
+        self.keys = list(self._where)
+        if chosen is not None and (lost := chosen - self._where.keys()):
+            raise FclipError(f"clip {min(lost)} is in none of the {len(shards)} shards")
+        self.modalities = tuple(name for name in FACE_FIELDS if self._has(name, allow_missing))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int, fields: Collection[str] | None = None) -> dict[str, bytes]:
+        """Return the undecoded fields (all, or those named) of a clip."""
+        path, where = self._where[self.keys[index]]
+        chosen = {name: place for name, place in where.items() if fields is None or name in fields}
+        with open(path, "rb") as file:
+            return read_fields(file, chosen)
+
+    def labels(self) -> list[str]:
+        """Return the class names of all clips, reading the json of each."""
+        return [parse_info(key, self.read(index, {"json"}))["label"] for index, key in enumerate(self.keys)]
+
+    def load(self, index: int, epoch: int) -> dict[str, Any]:
+        """Return a clip: frames uint8 (T, S, S, 3); parsing uint8 (T, S, S) and landmarks float32 (T, 68, 2), if
+        the shards have them; caption (text or None), label, key, info. Its random change is a function of
+        (seed, epoch, key).
+        """
+        key, view = self.keys[index], self.view
+        fields = {"frames.jpg", "json", *(OPTIONAL_FIELDS[name] for name in self.wanted)}
+        sample = parse_packed(key, self.read(index, fields), self.wanted, size=view.decode_size)
+        self._choose_frames(sample, epoch)
+        count, height, width, _ = sample.frames.shape
+        if view.augmentation:
+            change = draw_change(view.augmentation, height, width, clip_rng(view.seed, epoch, key, "augment"))
+        else:
+            change = whole_frame(height, width, view.resize)
+        clip: dict[str, Any] = {"key": key, "label": sample.info["label"], "caption": sample.caption}
+        clip["info"] = sample.info
+        clip["frames"] = change_frames(sample.frames, change, view.size)
+        if "parsing" in self.modalities:
+            if sample.parsing is None:
+                clip["parsing"] = torch.zeros((count, view.size, view.size), dtype=torch.uint8)
+            else:
+                clip["parsing"] = change_parsing(sample.parsing, change, view.size)
+        if "landmarks" in self.modalities:
+            if sample.landmarks is None:
+                clip["landmarks"] = torch.full((count, LANDMARKS, 2), -1.0)
+            else:
+                clip["landmarks"] = change_landmarks(sample.landmarks, change, height, width)
+        return clip
+
+    def _has(self, name: str, allow_missing: bool) -> bool:
+        """Whether the clips have this modality; raises FclipError if only some have it."""
+        field = OPTIONAL_FIELDS[name]
+        lacking = [key for key, (_, fields) in self._where.items() if field not in fields]
+        if name not in self.wanted or len(lacking) == len(self):
+            return False
+        if lacking and not allow_missing:
+            raise FclipError(
+                f"{len(lacking)} of {len(self)} clips have no {name} ({lacking[0]} is one); run fclip face-analyze and "
+                "fclip pack again, or use --allow-missing"
+            )
+        return True
+
+    def _choose_frames(self, sample: PackedSample, epoch: int) -> None:
+        """Keep the frames to show: all, or one per segment (random in training, the centre else)."""
+        available, wanted = len(sample.frames), self.view.frames
+        if wanted is None or wanted == available:
+            return
+        if self.view.augmentation:
+            rng = clip_rng(self.view.seed, epoch, sample.key, "frames")
+            chosen = random_per_segment(available, wanted, rng)
+        else:
+            chosen = segment_centres(available, wanted)
+        sample.frames = sample.frames[chosen]
+        sample.parsing = None if sample.parsing is None else sample.parsing[chosen]
+        sample.landmarks = None if sample.landmarks is None else sample.landmarks[chosen]

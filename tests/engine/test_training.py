@@ -1,0 +1,140 @@
+"""Training as users run it: exact resume after kill -9, honest selection, clear refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fclip.engine.optimise import lr_factor
+from fclip.engine.runs import RunFolder
+from fclip.errors import FclipError, OutputDiffers, UsageError
+from fclip.models import load_model
+from fclip.stages import evaluate, train
+
+SMALL = {"variant": "base", "clip": "tiny", "clip_weights": "random", "batch_size": 4, "epochs": 2, "dataset": "demo7"}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(RunFolder(run).pointer() / "model.safetensors")
+
+
+def command(root: Path, out: Path) -> list[str]:
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    return [sys.executable, "-m", "fclip", "train", f"--root={root}", f"--out={out}", "--save-every=1", "--device=cpu", *flags]
+
+
+def test_kill_9_and_the_same_command_again_give_the_same_weights(workspace, tmp_path):
+    out = tmp_path / "killed"
+    process = subprocess.Popen(command(workspace, out), env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not (out / "LAST").is_file() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = RunFolder(out).load_state()["step"]
+    assert not (out / "done.json").exists(), "the run ended before it could be killed"
+    subprocess.run(command(workspace, out), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    whole = tmp_path / "whole"
+    subprocess.run(command(workspace, whole), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    resumed, straight = weights(out), weights(whole)
+    assert step < RunFolder(whole).load_state()["step"]
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    rows = [[r for r in RunFolder(path).read_log() if "loss" in r] for path in (out, whole)]
+    assert rows[0] == rows[1]
+
+
+def test_training_lowers_the_loss_and_evaluation_derives_all_from_predictions(workspace, tmp_path):
+    out = tmp_path / "run"
+    train.run(train.Config(root=workspace, out=out, **{**SMALL, "epochs": 8, "lr": 0.01}))
+    losses = [row["loss"] for row in RunFolder(out).read_log() if "loss" in row]
+    assert sum(losses[-7:]) < sum(losses[:7])
+    report = evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
+    result = json.loads((out / "eval" / "results.json").read_text())
+    scored = evaluate.run(evaluate.Config(predictions=out / "eval" / "predictions.csv"))
+    assert scored.values["result"]["confusion"] == result["confusion"]
+    assert report.values["results"][0]["war"] == result["war"]
+    assert (out / "eval" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    stamp = (out / "eval" / "predictions.csv").stat().st_mtime_ns
+    evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
+    assert (out / "eval" / "predictions.csv").stat().st_mtime_ns == stamp, "a finished evaluation is kept"
+
+
+def test_another_configuration_is_refused_and_a_finished_run_is_kept(workspace, tmp_path):
+    out = tmp_path / "run"
+    config = {**SMALL, "epochs": 1}
+    train.run(train.Config(root=workspace, out=out, **config))
+    stamp = (out / "LAST").stat().st_mtime_ns
+    train.run(train.Config(root=workspace, out=out, **config))
+    assert (out / "LAST").stat().st_mtime_ns == stamp
+    with pytest.raises(OutputDiffers, match=r"config.lr: null -> 0.5"):
+        train.run(train.Config(root=workspace, out=out, **{**config, "lr": 0.5}))
+
+
+def test_selection_on_a_held_out_part_never_sees_the_test_part(workspace):
+    from fclip.data.splits import read_splits
+
+    packed = workspace / "demo7" / "packed"
+    for fold in "12345":
+        shards = train.fold_shards(read_splits(packed), packed, fold, "val")
+        parts = [{p.stem.rpartition("-")[0] for p in side} for side in (shards.train, shards.held_out, shards.test)]
+        assert all(parts)
+        assert not (parts[0] & parts[1] or parts[1] & parts[2] or parts[0] & parts[2])
+        assert len(parts[0] | parts[1] | parts[2]) == 5
+
+
+def test_best_on_test_is_recorded_in_checkpoint_and_result(workspace, tmp_path):
+    out = tmp_path / "run"
+    train.run(train.Config(root=workspace, out=out, select="best-on-test", **SMALL))
+    assert (out / "BEST").is_file()
+    report = evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
+    assert report.values["results"][0]["selection"] == "best-on-test"
+    assert any("chosen on the test part" in line for line in report.lines)
+
+
+def test_loss_that_is_not_finite_names_the_clips(workspace, tmp_path):
+    with pytest.raises(FclipError, match=r"not finite; clips of this batch: demo7-"):
+        train.run(train.Config(root=workspace, out=tmp_path / "run", **{**SMALL, "lr": 1e30}))
+
+
+def test_a_checkpoint_of_other_classes_is_refused(workspace, tmp_path):
+    out = tmp_path / "run"
+    train.run(train.Config(root=workspace, out=out, **{**SMALL, "epochs": 1}))
+    packed = tmp_path / "packed"
+    shutil.copytree(workspace / "demo7" / "packed", packed)
+    (packed / "classes.json").write_text(json.dumps(["joy", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]))
+    with pytest.raises(FclipError, match="joy"):
+        evaluate.run(evaluate.Config(root=workspace, runs=(str(out),), input=packed))
+
+
+def test_unknown_variant_fold_and_option_are_usage_errors(workspace, tmp_path):
+    for change, message in [({"variant": "bse"}, "did you mean base"), ({"fold": "9"}, "has the folds 1, 2, 3, 4, 5"),
+                            ({"set": ("negative=less",)}, "negative_word"), ({"set": ("tau",)}, "name=value")]:
+        with pytest.raises(UsageError, match=message):
+            train.run(train.Config(root=workspace, out=tmp_path / "run", **{**SMALL, **change}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_loaded_model_is_the_trained_one(workspace, tmp_path):
+    out = tmp_path / "run"
+    train.run(train.Config(root=workspace, out=out, **{**SMALL, "epochs": 1}))
+    model = load_model(out)
+    state = weights(out)
+    assert all(torch.equal(value, state[name]) for name, value in model.trainable_state().items())
+
+
+def test_schedules():
+    assert [lr_factor("cosine", s, 10, epoch=0) for s in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
+    assert [lr_factor("multistep", 0, 1, epoch=e, milestones=(30, 40)) for e in (29, 30, 40)] == pytest.approx([1, 0.1, 0.01])
+    assert lr_factor("constant", 1, 10, epoch=0, warmup=4) == 0.5
+    with pytest.raises(UsageError):
+        lr_factor("linear", 0, 1, epoch=0)
