@@ -27,7 +27,9 @@ class Example(Config):
 
 
 def build(flags=None, file=None, environment=None):
-    return resolve(Example, flags or {}, command="example", commands=["example", "other"], file=file, environment=environment or {})
+    return resolve(
+        Example, flags or {}, command="example", commands=["example", "other"], file=file, environment=environment or {}
+    )
 
 
 def test_precedence_default_file_environment_flag(tmp_path):
@@ -76,7 +78,9 @@ def test_hash_depends_on_output_fields_only():
     config = Example()
     same = replace(config, names=("a",), fast=False, place=Path("z"))
     assert config_dict(config, output_only=True) == config_dict(same, output_only=True)
-    assert hash_of(config_dict(config, output_only=True)) != hash_of(config_dict(replace(config, frames=3), output_only=True))
+    assert hash_of(config_dict(config, output_only=True)) != hash_of(
+        config_dict(replace(config, frames=3), output_only=True)
+    )
     assert differences({"a": 1, "b": {"c": 1}}, {"a": 1, "b": {"c": 2}, "d": 3}) == ["b.c: 1 -> 2", "d: null -> 3"]
 
 

@@ -24,7 +24,8 @@ from fclip.errors import FclipError
 FACES_SCHEMA, FEATURES_SCHEMA = "fclip-faces-1", "fclip-features-1"
 MAX_CLIP_BYTES = 1 << 30  # one table's rows of one clip
 Scalar = str | int | float | bool
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)  # h5py's
+# what h5py raises for damaged files
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 _TRACK_TABLES: dict[str, tuple[str, tuple[int | None, ...]]] = {  # field of FaceTrack -> type, shape of a row
     "parsing": ("|u1", (None, None)),

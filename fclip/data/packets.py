@@ -31,18 +31,20 @@ _KEPT_BYTES = 16 << 20  # the packets of smaller files stay in memory: no second
 class PacketIndex:
     """Time stamps of a video stream, in its time base.
 
-    `stamps` rising, one per frame shown; `keys` rising, those of the key frames; `last_duration` of the last frame,
-    0 if unknown. `trusted` is False where packets do not say when frames are shown (raw streams, AVI with B frames):
-    frames must then be counted by decoding. `truncated`: the file ends before its header says, or is damaged; raw
-    and MPEG streams, WMV and GIF do not tell. `kept`: all packets in file order, of a small file.
+    `stamps` rising, one per frame shown; `keys` rising, those of the key frames; `latest` the last stamp;
+    `last_duration` of the last frame, 0 if unknown. `trusted` is False where packets do not say when frames are
+    shown (raw streams, AVI with B frames): frames must then be counted by decoding. `truncated`: the file ends
+    before its header says, or is damaged; raw and MPEG streams, WMV and GIF do not tell. `kept`: all packets in file
+    order, of a small file.
     """
 
     stamps: array[int] = field(default_factory=lambda: array("q"))
     keys: array[int] = field(default_factory=lambda: array("q"))
+    latest: int = -(1 << 62)
     last_duration: int = 0
     trusted: bool = True
     truncated: bool = False
-    kept: list[av.Packet] | None = field(default_factory=list)
+    kept: list[av.Packet] | None = None
 
 
 class PacketReader:
@@ -57,7 +59,7 @@ class PacketReader:
         try:
             self.stream = _video_stream(self._container, path)
             self.format = self._container.format.name.split(",")[0]
-            self.index = _index_packets(self._container, self.stream)
+            self.index = _index_packets(self._container, self.stream, path.stat().st_size <= _KEPT_BYTES)
         except BaseException:
             self.close()
             raise
@@ -128,43 +130,42 @@ def _demux(container: av.container.InputContainer, *streams: av.stream.Stream) -
         return
 
 
-def _index_packets(container: av.container.InputContainer, stream: av.VideoStream) -> PacketIndex:
+def _index_packets(container: av.container.InputContainer, stream: av.VideoStream, keep: bool) -> PacketIndex:
     """Read all packets once and list when the frames of `stream` are shown."""
-    index = PacketIndex()
-    stamps: list[int] = []
-    count = size = 0
+    index = PacketIndex(kept=[] if keep else None)
+    count = 0
     ended = 0.0  # seconds
-    latest: int | None = None
-    reset = int(_CLOCK_RESET_SECONDS / (stream.time_base or 1))
     streams = [stream, *container.streams.audio]  # a file may rightly be longer than its pictures
     ticks = {other.index: float(other.time_base or 0) for other in streams}
     for packet in _demux(container, *streams):
         if packet.pts is not None:
             ended = max(ended, (packet.pts + (packet.duration or 0)) * ticks[packet.stream_index])
-        if packet.stream_index != stream.index:
-            continue
-        size += packet.size
-        if index.kept is not None:
-            index.kept.append(packet)
-            if size > _KEPT_BYTES:
-                index.kept = None
-        count += 1
-        index.truncated |= packet.is_corrupt
-        if packet.pts is None or (latest is not None and packet.pts < latest - reset):
-            index.trusted = False
-            index.last_duration = packet.duration or index.last_duration
-        if packet.is_discard or packet.is_corrupt or packet.pts is None:
-            continue
-        if latest is None or packet.pts > latest:
-            latest, index.last_duration = packet.pts, packet.duration or 0
-        stamps.append(packet.pts)
-        if packet.is_keyframe:
-            index.keys.append(packet.pts)
-    index.stamps, index.keys = array("q", sorted(stamps)), array("q", sorted(index.keys))
-    index.trusted &= len(set(stamps)) == len(stamps) and not _reordered_avi(container, stream)
+        if packet.stream_index == stream.index:
+            count += 1
+            _add(index, packet, ticks[stream.index])
+    index.stamps, index.keys = array("q", sorted(index.stamps)), array("q", sorted(index.keys))
+    if any(a == b for a, b in itertools.pairwise(index.stamps)) or _reordered_avi(container, stream):
+        index.trusted = False
     promised = ((container.duration or 0) + (container.start_time or 0)) / av.time_base
     index.truncated |= count < stream.frames or 0 < ended < promised - _LOST_SECONDS
     return index
+
+
+def _add(index: PacketIndex, packet: av.Packet, tick: float) -> None:
+    """Take a packet of the video stream into the index; `tick` is its time base in seconds."""
+    if index.kept is not None:
+        index.kept.append(packet)
+    index.truncated |= packet.is_corrupt
+    if packet.pts is None or packet.pts < index.latest - _CLOCK_RESET_SECONDS / tick:
+        index.trusted = False
+    if packet.pts is None or packet.pts > index.latest:
+        index.last_duration = packet.duration or 0
+    if packet.pts is None or packet.is_discard or packet.is_corrupt:
+        return
+    index.latest = max(index.latest, packet.pts)
+    index.stamps.append(packet.pts)
+    if packet.is_keyframe:
+        index.keys.append(packet.pts)
 
 
 def _reordered_avi(container: av.container.InputContainer, stream: av.VideoStream) -> bool:

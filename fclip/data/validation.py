@@ -131,7 +131,7 @@ def _surplus(dataset: Dataset, published: int) -> list[str]:
         return []
     listed = {str(Path(clip.source)) for clip in dataset.clips}
     found = [path for path in dataset.media.glob("/".join("*" * dataset.depth)) if not path.name.startswith(".")]
-    if len(found) <= max(published, len(listed)) and published:
+    if published and len(found) <= published:
         return []  # releases hold clips without a single label, which no split uses
     return sorted(path.relative_to(dataset.media).as_posix() for path in found if str(path) not in listed)
 

@@ -20,7 +20,9 @@ def clip_loader(
     workers: int = 0,
     without: Sequence[str] = (),
     augmentation: Augmentation | None = None,
-    allow_missing: bool = False,
+    balance: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> ClipLoader:
     """Batches of the clips of `shards` as `model` sees them; only what it uses is read from the shards.
 
@@ -28,7 +30,18 @@ def clip_loader(
     """
     wanted = [name for name in model.modalities if name != "frames" and name not in without]
     return ClipLoader(
-        shards, batch_size, train=train, image_size=model.preprocess.image_size, frames=model.frames,
-        augmentation=augmentation, resize=model.preprocess.resize, seed=seed, workers=workers, wanted=wanted,
-        allow_missing=allow_missing or not train,
+        shards,
+        batch_size,
+        train=train,
+        image_size=model.preprocess.image_size,
+        frames=model.frames,
+        augmentation=augmentation,
+        resize=model.preprocess.resize,
+        seed=seed,
+        workers=workers,
+        wanted=wanted,
+        allow_missing=not train,
+        balance=balance,
+        rank=rank,
+        world_size=world_size,
     )

@@ -1,4 +1,4 @@
-"""The training loop: one loop for all variants, exact to resume.
+"""The training loop: one loop for all variants, exact to resume, alone or in a team of processes.
 
 The position (epoch, step) together with the optimizer's state and the random state is all there is to resume: the
 loader's order and augmentation are functions of (seed, epoch, key).
@@ -15,11 +15,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fclip.engine.averaging import MovingAverage
+from fclip.engine.distributed import Team
 from fclip.engine.inputs import InputPreparer
 from fclip.engine.optimise import lr_factor, set_lr
 from fclip.engine.runs import RunFolder
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
+from fclip.models.checkpoint import load_checkpoint
+
+Row = dict[str, float]
 
 
 class Loader(Protocol):
@@ -42,179 +47,184 @@ class LoopSettings:
     precision: torch.dtype = torch.float32
     clip_norm: float = 0.0
     accumulate: int = 1
-    save_every: int = 0  # steps; 0 = after each epoch
+    ema: float = 0.0  # decay of the weights' moving average; 0 = off
+    save_every: int = 0  # steps; 0 = after each epoch only
 
 
 @dataclass
 class Position:
-    """Where training stands: `epoch` and `step_in_epoch` to go on from, `step` optimizer steps done."""
+    """Where training stands: `epoch` and `batch` (of the epoch) to go on from, `step` optimizer steps done."""
 
     epoch: int = 0
-    step_in_epoch: int = 0
+    batch: int = 0
     step: int = 0
     best: float = -math.inf
 
 
-def train(
-    model: ExpressionModel,
-    loader: Loader,
-    prepare: InputPreparer,
-    optimizer: torch.optim.Optimizer,
-    settings: LoopSettings,
-    run: RunFolder,
-    *,
-    metadata: dict[str, Any],
-    score: Callable[[], dict[str, float]] | None = None,
-    progress: Callable[[dict[str, float]], None] = lambda row: None,
-) -> Position:
-    """Train to the last epoch, resuming from the run's LAST checkpoint when there is one.
+class Trainer:
+    """Trains a model into a run folder; `metadata` goes into every checkpoint.
 
-    `score` evaluates after each epoch (its "score" decides BEST); None leaves BEST alone. Every step's row goes to
-    metrics.jsonl and to `progress`. Raises FclipError when the loss is not finite (naming the batch's clips) or the
-    device runs out of memory (naming the flags that help).
+    `score` evaluates after each epoch (its "score" decides BEST); without it BEST is left alone. Every step's row goes
+    to metrics.jsonl and to `progress`.
     """
-    scaler = torch.amp.GradScaler(prepare.device.type, enabled=settings.precision == torch.float16)
-    position = restore(model, optimizer, scaler, run)
-    micro = loader.steps_per_epoch
-    total = settings.epochs * math.ceil(micro / settings.accumulate)
-    for epoch in range(position.epoch, settings.epochs):
-        model.train()
-        started, sums = time.monotonic(), _Means()
-        for index, batch in enumerate(loader.epoch(epoch, position.step_in_epoch), start=position.step_in_epoch):
-            factor = lr_factor(
-                settings.schedule,
-                position.step,
-                total,
-                epoch=epoch,
-                milestones=settings.milestones,
-                warmup=settings.warmup,
-            )
-            rate = set_lr(optimizer, factor)
-            last = index + 1 == micro
-            whole = (index + 1) % settings.accumulate == 0 or last
-            share = settings.accumulate if not last else (micro - 1) % settings.accumulate + 1
-            sums.add(_backward(model, batch, prepare, settings.precision, scaler, 1 / share))
-            if not whole:
+
+    def __init__(
+        self,
+        model: ExpressionModel,
+        prepare: InputPreparer,
+        optimizer: torch.optim.Optimizer,
+        settings: LoopSettings,
+        run: RunFolder,
+        metadata: dict[str, Any],
+        *,
+        team: Team | None = None,
+        score: Callable[[], Row] | None = None,
+        progress: Callable[[Row], None] = lambda row: None,
+    ) -> None:
+        self.model, self.prepare, self.optimizer, self.settings = model, prepare, optimizer, settings
+        self.run, self.metadata, self.team = run, metadata, team or Team()
+        self.score, self.progress = score, progress
+        self.scaler = torch.amp.GradScaler(prepare.device.type, enabled=settings.precision == torch.float16)
+        self.average = MovingAverage(model, settings.ema)
+        self.position = Position()
+
+    def train(self, loader: Loader) -> Position:
+        """Train to the last epoch, from the run's LAST checkpoint on when there is one.
+
+        Raises FclipError when the loss is not finite (naming the batch's clips) or the device runs out of memory
+        (naming the flags that help).
+        """
+        self.restore()
+        position, batches = self.position, loader.steps_per_epoch
+        while position.epoch < self.settings.epochs:
+            started = time.monotonic()
+            self._epoch(loader, batches)
+            position.epoch, position.batch = position.epoch + 1, 0
+            best = self._score()
+            self._log({"step": position.step, "seconds": round(time.monotonic() - started, 3)})
+            self._save(best)
+        return position
+
+    def _epoch(self, loader: Loader, batches: int) -> None:
+        """One pass over the loader, from the position's batch on."""
+        self.model.train()
+        position, accumulate = self.position, self.settings.accumulate
+        steps = self.settings.epochs * math.ceil(batches / accumulate)
+        rows: list[Row] = []
+        for index, batch in enumerate(loader.epoch(position.epoch, position.batch), start=position.batch):
+            together = min(accumulate, batches - index // accumulate * accumulate)  # the last step may have fewer
+            rows.append(self._backward(batch, 1 / together))
+            if len(rows) < together:
                 continue
-            _update(model, optimizer, scaler, settings.clip_norm)
-            position.step += 1
-            position.step_in_epoch = index + 1
-            row = {"step": position.step, "epoch": epoch, "lr": rate, **sums.take()}
-            run.log(row)
-            progress(row)
-            if settings.save_every and position.step % settings.save_every == 0 and not last:
-                _save(run, model, optimizer, scaler, position, metadata)
-        position.epoch, position.step_in_epoch = epoch + 1, 0
-        best = False
-        if score is not None:
-            scores = score()
-            best = scores["score"] > position.best
-            position.best = max(position.best, scores["score"])
-            run.log({"step": position.step, "epoch": epoch, **{f"eval_{k}": v for k, v in scores.items()}})
-        run.log({"step": position.step, "epoch": epoch, "seconds": round(time.monotonic() - started, 3)})
-        _save(run, model, optimizer, scaler, position, metadata, best=best)
-    return position
+            rate = self._update(steps)
+            position.step, position.batch = position.step + 1, index + 1
+            row = {"step": position.step, "epoch": position.epoch, "lr": rate, **self.team.mean(_means(rows))}
+            rows = []
+            self._log(row)
+            self.progress(row)
+            every = self.settings.save_every
+            if every and position.step % every == 0 and position.batch < batches:
+                self._save()
+
+    def _backward(self, batch: dict[str, Any], share: float) -> Row:
+        """Add a batch's gradients, weighted with `share`; returns its loss and mean fusion weights."""
+        device, clips, precision = self.prepare.device, len(batch["keys"]), self.settings.precision
+        row = {"loss": 0.0}
+        try:
+            for index, inputs in self.prepare.groups(batch):
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    output = self.model(inputs)
+                loss = output.loss
+                if loss is None or not torch.isfinite(loss):
+                    raise FclipError(
+                        f"loss is {loss}: not finite; clips of this batch: {', '.join(batch['keys'][:8])}; "
+                        "lower --lr or use --precision fp32"
+                    )
+                part = len(index) / clips
+                self.scaler.scale(loss * (share * part)).backward()
+                row["loss"] += float(loss.detach()) * part
+                if output.weights is not None:
+                    means: Tensor = output.weights.detach().float().mean(0)  # (M,)
+                    for name, value in zip(output.modalities, means.tolist(), strict=True):
+                        row[f"weight_{name}"] = row.get(f"weight_{name}", 0.0) + value * part
+        except torch.OutOfMemoryError:
+            raise FclipError(
+                f"{device}: out of memory with batch size {clips}; try --batch-size {max(clips // 2, 1)} "
+                "--accumulate 2, --set checkpointing=true, or fewer --frames"
+            ) from None
+        return row
+
+    def _update(self, steps: int) -> float:
+        """One optimizer step with the schedule's learning rate, which is returned."""
+        settings, position = self.settings, self.position
+        factor = lr_factor(
+            settings.schedule, position.step, steps,
+            epoch=position.epoch, milestones=settings.milestones, warmup=settings.warmup,
+        )  # fmt: skip
+        rate = set_lr(self.optimizer, factor)
+        self.team.average_gradients(self.model)
+        if settings.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        return rate
+
+    def _score(self) -> bool:
+        """Evaluate, log it, and say whether it is the best so far."""
+        if self.score is None:
+            return False
+        with self.average.applied():
+            scores = self.score()
+        best = scores["score"] > self.position.best
+        self.position.best = max(self.position.best, scores["score"])
+        self._log({"step": self.position.step, **{f"eval_{name}": value for name, value in scores.items()}})
+        return best
+
+    def _log(self, row: Row) -> None:
+        if self.team.leads:
+            self.run.log(row)
+
+    def _save(self, best: bool = False) -> None:
+        with self.average.applied() as raw:
+            state = {
+                **vars(self.position),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "raw_weights": raw,
+                "random": torch.get_rng_state(),
+                "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            }
+            if self.team.leads:
+                facts = {**self.metadata, "epoch": self.position.epoch, "step": self.position.step}
+                self.run.save(self.model, state, facts, best=best)
+        self.team.wait()
+
+    def restore(self) -> None:
+        """Load LAST into model, optimizer and random state; nothing to load leaves the start."""
+        if not (self.run.path / "LAST").is_file():
+            if self.team.leads:
+                self.run.trim_log(-1)
+            return
+        state = self.run.load_state()
+        weights, _ = load_checkpoint(self.run.pointer() / "model.safetensors")
+        if self.settings.ema:
+            self.average.average = {name: tensor.to(self.prepare.device) for name, tensor in weights.items()}
+        self.model.load_trainable_state(state["raw_weights"] or weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if state["cuda_random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_random"])
+        self.position = Position(**{name: state[name] for name in vars(self.position)})
+        if self.team.leads:
+            self.run.trim_log(self.position.step)
+        self.team.wait()
 
 
-class _Means:
-    """Running means of the loss and the fusion weights between two optimizer steps."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-
-    def add(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
-
-    def take(self) -> dict[str, float]:
-        names = {name: None for row in self.rows for name in row}
-        means = {name: sum(row.get(name, 0.0) for row in self.rows) / len(self.rows) for name in names}
-        self.rows = []
-        return means
-
-
-def _backward(
-    model: ExpressionModel,
-    batch: dict[str, Any],
-    prepare: InputPreparer,
-    precision: torch.dtype,
-    scaler: torch.amp.GradScaler,
-    share: float,
-) -> dict[str, float]:
-    """Add a batch's gradients; returns its loss and mean fusion weights."""
-    device, clips = prepare.device, len(batch["keys"])
-    row = {"loss": 0.0}
-    try:
-        for index, inputs in prepare.groups(batch):
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                output = model(inputs)
-            loss = output.loss
-            if loss is None or not torch.isfinite(loss):
-                raise FclipError(
-                    f"loss is {loss}: not finite; clips of this batch: {', '.join(batch['keys'][:8])}; "
-                    "lower --lr or use --precision fp32"
-                )
-            part = len(index) / clips
-            scaler.scale(loss * (share * part)).backward()
-            row["loss"] += float(loss.detach()) * part
-            if output.weights is not None:
-                means: Tensor = output.weights.detach().float().mean(0)  # (M,)
-                for name, value in zip(output.modalities, means.tolist(), strict=True):
-                    row[f"weight_{name}"] = row.get(f"weight_{name}", 0.0) + value * part
-    except torch.OutOfMemoryError:
-        raise FclipError(
-            f"{device}: out of memory with batch size {clips}; try --batch-size {max(clips // 2, 1)} "
-            "--accumulate 2, --set checkpointing=true, or fewer --frames"
-        ) from None
-    return row
-
-
-def _update(
-    model: ExpressionModel, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip_norm: float
-) -> None:
-    if clip_norm:
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def _save(
-    run: RunFolder,
-    model: ExpressionModel,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    position: Position,
-    metadata: dict[str, Any],
-    *,
-    best: bool = False,
-) -> None:
-    state = {
-        **vars(position),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    run.save(model, state, {**metadata, "epoch": position.epoch, "step": position.step}, best=best)
-
-
-def restore(
-    model: ExpressionModel, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, run: RunFolder
-) -> Position:
-    """Load LAST into model, optimizer and random state; the position to go on from (the start when there is none)."""
-    from fclip.models.checkpoint import load_checkpoint
-
-    if not (run.path / "LAST").is_file():
-        run.trim_log(-1)
-        return Position()
-    state = run.load_state()
-    weights, _ = load_checkpoint(run.pointer() / "model.safetensors")
-    model.load_trainable_state(weights)
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["random"])
-    if state["cuda_random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_random"])
-    run.trim_log(state["step"])
-    return Position(state["epoch"], state["step_in_epoch"], state["step"], state["best"])
+def _means(rows: list[Row]) -> Row:
+    """Mean of each value over the batches of a step; a value that a batch lacks counts as zero."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in names}

@@ -1,75 +1,77 @@
-"""One self-contained HTML page: text, tables and pictures inside the file, no script, no link to anywhere."""
+"""A report as one self-contained HTML page: text, tables and pictures inside the file, no script, no link to anywhere.
+
+Readable on a phone (wide tables scroll in their own box, the first column stays) and in light and dark: plots take the
+text's colour.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-size: .9rem; } .wide { overflow-x: auto; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #8886; text-align: left; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 1rem 0; } figcaption { font-size: .85rem; opacity: .8; }
-img { max-width: 100%; height: auto; background: #fff; }
-.row { display: flex; flex-wrap: wrap; gap: 1rem; } .row figure { flex: 1 1 19rem; margin: 0; }
-del { background: #d332; } .note { border-left: 4px solid #c80; padding-left: .8rem; }
-"""
+from fclip.report.blocks import Block, Cell, Flag, Heading, Picture, Pictures, Table, Text, cell_text, is_number
 
 
-class Page:
-    """Collects sections and renders them; every text is escaped."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.body: list[str] = []
-
-    def heading(self, text: str) -> None:
-        """Start a section."""
-        self.body.append(f"<h2>{html.escape(text)}</h2>")
-
-    def text(self, text: str, note: bool = False) -> None:
-        """A paragraph; `note` marks it as a caveat."""
-        self.body.append(f"<p{' class=note' if note else ''}>{html.escape(text)}</p>")
-
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; numbers are right-aligned, floats printed with two digits."""
-        lines = [
-            "<div class=wide><table><thead><tr>",
-            *(f"<th>{html.escape(name)}</th>" for name in head),
-            "</tr></thead><tbody>",
-        ]
-        for row in rows:
-            lines.append("<tr>" + "".join(_cell(value) for value in row) + "</tr>")
-        self.body.append("".join(lines) + "</tbody></table></div>")
-
-    def pictures(self, pictures: Sequence[tuple[bytes, str]]) -> None:
-        """PNG pictures side by side, each with its caption."""
-        figures = [
-            f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-            for data, caption in pictures
-        ]
-        self.body.append(f"<div class=row>{''.join(figures)}</div>" if len(figures) > 1 else "".join(figures))
-
-    def render(self) -> str:
-        """The page as one HTML text."""
-        title = html.escape(self.title)
-        return (
-            "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
-            '<meta name=viewport content="width=device-width, initial-scale=1">'
-            f"<title>{title}</title><style>{_STYLE}</style></head><body>\n<h1>{title}</h1>\n"
-            + "\n".join(self.body)
-            + "\n</body></html>\n"
-        )
+def render_html(title: str, blocks: Sequence[Block]) -> str:
+    """The page as one HTML text; every text is escaped."""
+    headings = [block.text for block in blocks if isinstance(block, Heading)]
+    links = "".join(f'<a href="#s{i}">{html.escape(text)}</a>' for i, text in enumerate(headings))
+    body, section = [], 0
+    for block in blocks:
+        if isinstance(block, Heading):
+            body.append(f'<h2 id="s{section}">{html.escape(block.text)}</h2>')
+            section += 1
+        elif isinstance(block, Text):
+            body.append(f"<p{' class=note' if block.note else ''}>{html.escape(block.text)}</p>")
+        elif isinstance(block, Table):
+            body.append(_table(block))
+        else:
+            body.append(_pictures(block))
+    name = html.escape(title)
+    return (
+        "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{name}</title><style>{_style()}</style></head><body>\n<h1>{name}</h1>\n<nav>{links}</nav>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"<td class=number>{value:.2f}</td>"
-    if isinstance(value, int):
-        return f"<td class=number>{value:,}</td>"
-    return f"<td>{html.escape(str(value))}</td>"
+@cache
+def _style() -> str:
+    return (resources.files("fclip") / "resources" / "report.css").read_text(encoding="utf-8")
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in table.head)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    label = html.escape(table.caption or "table", quote=True)
+    return (
+        f'<div class=wide tabindex=0 role=region aria-label="{label}"><table>{caption}'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    kind = " class=number" if is_number(cell) else " class=flag" if isinstance(cell, Flag) else ""
+    return f"<td{kind}>{html.escape(cell_text(cell))}</td>"
+
+
+def _pictures(block: Pictures) -> str:
+    figures = "".join(
+        f"<figure>{_image(picture)}<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+        for picture in block.pictures
+    )
+    return f'<div class="row{" whole" if block.wide else ""}">{figures}</div>'
+
+
+def _image(picture: Picture) -> str:
+    """A plot as inline SVG, a photograph as data."""
+    label = html.escape(picture.caption, quote=True)
+    if isinstance(picture.data, str):
+        return picture.data.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return f'<img alt="{label}" src="data:image/jpeg;base64,{base64.b64encode(picture.data).decode()}">'

@@ -1,87 +1,165 @@
-"""Plots as PNG bytes: confusion matrix, training curves, recall per class. Matplotlib without a display."""
+"""The plots of a report: confusion matrix, recall, reliability, parameters against WAR (the paper's Fig. 7), adaptive
+against fixed fusion weights (Fig. 8), training curves, fusion weights over training.
+
+Each takes plain values and gives SVG text; rates are fractions in [0, 1] and drawn in percent.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fclip.data.files import atomic_write
+from fclip.report.figures import COLOURS, MARKERS, Canvas, canvas, legend_below
+
+Points = tuple[Sequence[float], Sequence[float]]  # x and y of a line
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # the same figure gives the same bytes
-    return buffer.getvalue()
-
-
-def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str = "") -> bytes:
-    """Row-normalised confusion matrix (true class by row) with percentages."""
-    counts = np.asarray(confusion, dtype=float)
-    rates = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 1.8 + 0.48 * len(classes)
-    figure, axes = _figure(side + 0.6, side)
-    axes.imshow(rates, cmap="Blues", vmin=0, vmax=100)
-    for i, row in enumerate(rates):
-        for j, value in enumerate(row):
-            axes.text(
-                j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value > 55 else "black"
-            )
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set_xlabel("predicted", fontsize=8)
-    axes.set_ylabel("true (rows in %)", fontsize=8)
-    axes.set_title(title, fontsize=9)
-    return _png(figure)
+def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    """Confusion matrix, true classes by row, each row in percent of its clips."""
+    with canvas(_matrix_height(classes)) as drawn:
+        _draw_confusion(drawn, confusion, classes)
+        return drawn.svg()
 
 
 def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str = "") -> None:
-    """Write `confusion_plot` to a PNG file."""
-    data = confusion_plot(confusion, classes, title)
+    """Write the confusion matrix as a PNG file."""
+    with canvas(_matrix_height(classes) + 0.2) as drawn:
+        _draw_confusion(drawn, confusion, classes)
+        drawn.axes.set_title(title)
+        data = drawn.png()
     with atomic_write(path) as temp:
         temp.write_bytes(data)
 
 
-def curves_plot(curves: dict[str, list[dict[str, float]]], name: str = "loss") -> bytes:
-    """Training curves: a line a run from its metrics.jsonl rows, smoothed over ten steps."""
-    figure, axes = _figure(6.4, 3.6)
-    for label, rows in curves.items():
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        if points:
-            steps, values = np.array(points).T
-            window = min(10, len(values))
-            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-            axes.plot(steps[window - 1 :], smooth, label=label, linewidth=1.2)
-    axes.set_xlabel("step", fontsize=8)
-    axes.set_ylabel(name, fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.legend(fontsize=7)
-    return _png(figure)
+def _matrix_height(classes: Sequence[str]) -> float:
+    return 1.3 + 0.26 * len(classes)
 
 
-def recall_plot(rows: dict[str, dict[str, float]]) -> bytes:
-    """Recall of each class as grouped bars, a group a class, a bar a variant."""
-    classes = list(next(iter(rows.values())))
-    figure, axes = _figure(max(6.4, 0.9 * len(classes) + 1), 3.4)
-    width = 0.8 / len(rows)
-    for index, (label, recall) in enumerate(rows.items()):
-        places = np.arange(len(classes)) + (index - (len(rows) - 1) / 2) * width
-        axes.bar(places, [100 * recall[name] for name in classes], width, label=label)
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=8)
-    axes.set_ylabel("recall in %", fontsize=8)
-    axes.set_ylim(0, 100)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.legend(fontsize=7, ncols=3)
-    return _png(figure)
+def _draw_confusion(drawn: Canvas, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    counts = np.asarray(confusion, dtype=float)
+    rates = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    clear_to_blue = LinearSegmentedColormap.from_list("", [(0.2, 0.5, 0.85, 0.0), (0.2, 0.5, 0.85, 1.0)])
+    axes = drawn.axes
+    axes.pcolormesh(rates, cmap=clear_to_blue, vmin=0, vmax=100, edgecolors="#88888833", linewidth=0.4)
+    for i, row in enumerate(rates):
+        for j, value in enumerate(row):
+            axes.text(j + 0.5, i + 0.5, f"{value:.0f}", ha="center", va="center_baseline")
+    places = np.arange(len(classes)) + 0.5
+    axes.set_xticks(places, classes, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, classes)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+
+
+def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Recall of each class (one line a class, a mark a method): {method: {class: recall or None when absent}}."""
+    classes = list(next(iter(recalls.values())))
+    with canvas(0.9 + 0.3 * len(classes) + 0.18 * (len(recalls) // 2)) as drawn:
+        axes = drawn.axes
+        for index, (name, recall) in enumerate(recalls.items()):
+            there = [(100 * value, row) for row, c in enumerate(classes) if (value := recall[c]) is not None]
+            axes.plot(*zip(*there, strict=True), MARKERS[index % 8], label=name, alpha=0.9)
+        axes.set_yticks(range(len(classes)), classes)
+        axes.invert_yaxis()
+        axes.set_xlim(-2, 102)
+        axes.grid(axis="both")
+        axes.set_xlabel("recall in %")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Reliability: accuracy of the clips in each bin of confidence, {method: {count, confidence, accuracy}}."""
+    with canvas(3.4 + 0.18 * (len(curves) // 2)) as drawn:
+        axes = drawn.axes
+        axes.plot([0, 100], [0, 100], color="#888888", linewidth=0.8, linestyle="--")
+        for index, (name, curve) in enumerate(curves.items()):
+            there = np.asarray(curve["count"]) > 0
+            confidence, accuracy = (100 * np.asarray(curve[key])[there] for key in ("confidence", "accuracy"))
+            axes.plot(confidence, accuracy, marker=MARKERS[index % 8], color=COLOURS[index % 8], label=name)
+        axes.set_xlim(0, 101)
+        axes.set_ylim(0, 101)
+        axes.grid()
+        axes.set_xlabel("confidence in %")
+        axes.set_ylabel("accuracy in %")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def curves_plot(curves: Mapping[str, Points], what: str) -> str:
+    """Lines over training steps: {name: (steps, values)}; `what` names the values."""
+    with canvas(2.6 + 0.18 * (len(curves) // 2)) as drawn:
+        for name, (steps, values) in curves.items():
+            drawn.axes.plot(steps, values, label=name)
+        drawn.axes.set_xlabel("step")
+        drawn.axes.set_ylabel(what)
+        drawn.axes.grid(axis="y")
+        legend_below(drawn.axes)
+        return drawn.svg()
+
+
+def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[str, tuple[int, float]]) -> str:
+    """Trained parameters against WAR (Fig. 7): {method: (parameters, WAR)}; published points are hollow."""
+    with canvas(3.0) as drawn:
+        axes = drawn.axes
+        for values, fill, colour in ((points, COLOURS[0], COLOURS[0]), (published, "none", COLOURS[5])):
+            for name, (parameters, war) in values.items():
+                axes.plot(parameters / 1e6, 100 * war, "o", markerfacecolor=fill, color=colour)
+                axes.annotate(name, (parameters / 1e6, 100 * war), xytext=(0, 5), textcoords="offset points", ha="center")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.margins(0.18)
+        axes.grid()
+        axes.set_xlabel("trained parameters in millions")
+        axes.set_ylabel("WAR in %")
+        return drawn.svg()
+
+
+def weights_plot(bars: Sequence[tuple[str, float, float]]) -> str:
+    """Adaptive against fixed fusion weights (Fig. 8): (weights, UAR, WAR) a row."""
+    with canvas(1.0 + 0.42 * len(bars)) as drawn:
+        axes = drawn.axes
+        places = np.arange(len(bars))
+        for index, name in enumerate(("UAR", "WAR")):
+            values = [100 * bar[1 + index] for bar in bars]
+            axes.barh(places + 0.36 * (index - 0.5), values, 0.34, label=name, color=COLOURS[index])
+            for place, value in zip(places, values, strict=True):
+                axes.text(value, place + 0.36 * (index - 0.5), f" {value:.1f}", va="center")
+        axes.set_yticks(places, [bar[0] for bar in bars])
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlabel("%")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def similarity_plot(classes: Sequence[str], cosines: Mapping[str, tuple[Any, Any]]) -> str:
+    """Similarity to the positive (filled) and negative (hollow) text of the true class (Fig. 5).
+
+    `cosines`: {modality: (positive (C,), negative (C,))}, means over the clips of each class, nan where it has none.
+    """
+    step = 0.8 / len(cosines)
+    with canvas(0.9 + (0.22 + 0.1 * len(cosines)) * len(classes)) as drawn:
+        axes = drawn.axes
+        for index, (name, (positive, negative)) in enumerate(cosines.items()):
+            rows = np.arange(len(classes)) + step * (index - (len(cosines) - 1) / 2)
+            colour = COLOURS[index % 8]
+            axes.hlines(rows, negative, positive, color=colour, alpha=0.5)
+            axes.plot(negative, rows, MARKERS[index % 8], markerfacecolor="none", color=colour)
+            axes.plot(positive, rows, MARKERS[index % 8], color=colour, label=name)
+        axes.set_yticks(range(len(classes)), classes)
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+        axes.set_xlabel("cosine (filled: positive text, hollow: negative text)")
+        legend_below(axes, columns=4)
+        return drawn.svg()

@@ -8,6 +8,7 @@ from typing import Any
 
 from fclip.config import CommonConfig, option
 from fclip.errors import FclipError, MissingOutput
+from fclip.stages.folds import caption_facts, fold_shards
 from fclip.stages.result import StageReport
 from fclip.stages.workspace import require_folder
 
@@ -104,7 +105,6 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
     from fclip.data.splits import read_splits
     from fclip.engine.runs import RunFolder
     from fclip.models import load_model
-    from fclip.stages.train import fold_shards
 
     identity = read_json(folder / "config.json")
     pointer = "LAST" if identity["config"]["select"] == "last" else "BEST"
@@ -129,11 +129,22 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
     packed = require_folder(config.input or config.root / identity["dataset"] / "packed", "packed", config)
     model = load_model(checkpoint)
     shards = fold_shards(read_splits(packed), packed, identity["fold"], "last").test
-    return evaluate_model(config, model, packed, shards, folder / "eval", facts)
+    options = EvaluationOptions(config.device, config.batch_size, config.workers, config.without)
+    return evaluate_model(options, model, packed, shards, folder / "eval", facts)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to evaluate: device, clips at once, loader processes, modalities to leave out."""
+
+    device: str
+    batch_size: int
+    workers: int
+    without: tuple[str, ...]
 
 
 def evaluate_model(
-    config: Any, model: Any, packed: Path, shards: list[Path], out: Path, facts: dict[str, Any]
+    config: EvaluationOptions, model: Any, packed: Path, shards: list[Path], out: Path, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Predict the clips of `shards`, write the table and everything derived from it into `out`; returns the results."""
     from fclip.data.files import write_json
@@ -144,16 +155,13 @@ def evaluate_model(
     from fclip.engine.loading import clip_loader
     from fclip.engine.metrics import summarise
     from fclip.report.plots import confusion_picture
-    from fclip.stages.train import caption_facts
 
     check_classes(model.classes, read_classes(packed), f"{packed} for the checkpoint of {facts['run']}")
     if not shards:
         raise FclipError(f"{packed}: no shard of the test parts of fold {facts['fold']}")
     device = choose_device(config.device)
     model.to(device).eval()
-    loader = clip_loader(
-        shards, model, config.batch_size, train=False, workers=config.workers, without=config.without
-    )
+    loader = clip_loader(shards, model, config.batch_size, train=False, workers=config.workers, without=config.without)
     table = predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=config.without))
     table.write(out / "predictions.csv")
     found = summarise(table.true_indices(), table.matrix(), table.classes)

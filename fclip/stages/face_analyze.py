@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def run(config: Config) -> StageReport:
     from fclip.faces.registry import list_backends
 
     if config.backend == "list":
-        rows = [dataclasses.asdict(row) for row in list_backends()]
+        rows = [row._asdict() for row in list_backends()]
         lines = [f"{r['name']:12s} {'ready' if r['installed'] else 'not installed':14s} {r['needs']}" for r in rows]
         return StageReport("face-analyze", values={"backends": rows}, lines=lines)
     folder = stage_input(config, "frames")

@@ -147,8 +147,10 @@ class PackStage:
         return CaptionRecord(key, text, "human", "", "", [], {}, True) if text else None
 
     def _lacking(self, track: FaceTrack | None, caption: CaptionRecord | None) -> list[str]:
-        wanted = {"face analysis": self.config.faces == "cache" and track is None,
-                  "caption": self.config.captions != "none" and caption is None}
+        wanted = {
+            "face analysis": self.config.faces == "cache" and track is None,
+            "caption": self.config.captions != "none" and caption is None,
+        }
         return [name for name, lacks in wanted.items() if lacks]
 
 

@@ -135,9 +135,7 @@ class Predictor:
         windows, failures = [], []
         config, side = self.config, self.model.preprocess.image_size
         size = (side, side) if self.detector is None else None
-        for start, end, frames, times in iter_windows(
-            source, config.window, config.stride, self.model.frames, size
-        ):
+        for start, end, frames, times in iter_windows(source, config.window, config.stride, self.model.frames, size):
             row: dict[str, Any] = {"start": round(float(start), 3), "end": round(float(end), 3)}
             try:
                 values, modalities = self._window(frames, times)

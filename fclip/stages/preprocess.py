@@ -115,8 +115,16 @@ def open_source(config: Config) -> Dataset:
         else:
             raise UsageError(f"--dataset {name} needs --source DIR, the folder that holds it")
     return open_dataset(
-        name, source, classes=config.classes or None, seed=config.seed, folds=config.folds, view=config.view,
-        media=config.media, subset=config.subset, captions=config.human_captions, splits=config.splits,
+        name,
+        source,
+        classes=config.classes or None,
+        seed=config.seed,
+        folds=config.folds,
+        view=config.view,
+        media=config.media,
+        subset=config.subset,
+        captions=config.human_captions,
+        splits=config.splits,
         order=config.order,
     )
 

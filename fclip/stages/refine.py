@@ -27,7 +27,7 @@ class Config(ShardConfig):
 
     report: bool = option(False, "run the leak probe on the captions before and after")
     lexicon: Path | None = option(None, "folder with further word lists (<category>.txt, a term a line)")
-    wordnet: bool = option(False, "also take synonyms of emotion words from NLTK's WordNet, if it is installed", output=True)
+    wordnet: bool = option(False, "also cut WordNet's synonyms of emotion words (if installed)", output=True)
     apply_review: Path | None = option(None, "review.csv edited by a person: its texts replace ours")
 
 

@@ -1,223 +1,172 @@
-"""`fclip report`: run folders -> one self-contained HTML page with tables, plots, clips and captions."""
+"""`fclip report`: run folders -> tables (Markdown, LaTeX) or one self-contained HTML page with plots, clips, captions."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import CommonConfig, option
-from fclip.errors import MissingOutput
+from fclip.errors import FclipError, MissingOutput
 from fclip.stages.result import StageReport
-from fclip.stages.workspace import list_shards
+from fclip.stages.train import parse_options
 
 if TYPE_CHECKING:
-    from fclip.report.page import Page
+    from fclip.report.blocks import Block
+
+ENDINGS = {"html": ".html", "markdown": ".md", "latex": ".tex"}
 
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
-    """Make one HTML page from the evaluated runs: results, confusion matrices, curves, clips, captions.
+    """Report the evaluated runs: one HTML page, or the tables as Markdown or LaTeX.
 
-    Every figure is derived from stored predictions; how a checkpoint was chosen and whether captions saw the label
-    stands beside each.
+    Every figure is derived from stored predictions. Beside each stands what it rests on: the data, how the checkpoint
+    was chosen, whether captions saw the label; and the published figures of the same method on the same data.
 
     Example:  fclip report --out report.html
+              fclip report --dataset dfew --table finecliper-supervised --out table1.tex
     """
 
-    out: Path = option(Path("report.html"), "the HTML file")
-    clips: int = option(6, "clips on the contact sheet")
+    runs: tuple[str, ...] = option((), "run folders [all evaluated ones in <root>/runs]", positional=True)
+    format: Literal["html", "markdown", "latex"] | None = option(None, "format [by the ending of --out, else html]")
+    out: Path | None = option(None, "the file to write [report.html, report.md or report.tex]")
+    table: str | None = option(None, "only this table of a paper, ours beside it; e.g. finecliper-supervised")
+    explain: int = option(0, "first compute, for N clips of a run of each method, why they were classified so (HTML)")
+    clips: int = option(6, "clips shown with parsing, landmarks and caption, and with attention")
 
 
 def run(config: Config) -> StageReport:
-    """Write the page; MissingOutput when no run has been evaluated."""
-    from fclip.data.files import atomic_write, read_json
-    from fclip.engine.aggregate import aggregate
-    from fclip.report.page import Page
+    """Write the report; MissingOutput when no run has been evaluated."""
+    from fclip.data.files import atomic_write
+    from fclip.report.markup import render_latex, render_markdown
+    from fclip.report.page import render_html
+    from fclip.report.published import find_table
+    from fclip.report.sections import result_sections
 
-    found = sorted((config.root / "runs").glob("*/eval/results.json"))
-    if not found:
+    kind = config.format or _format_of(config.out)
+    table = find_table(config.table) if config.table else None
+    found = find_results(config)
+    rows, members = complete_rows(found)
+    if table is not None:
+        kept = [i for i, row in enumerate(rows) if table.place(row) is not None]
+        if not kept:
+            raise FclipError(f"{config.root / 'runs'}: no evaluated run belongs to table {table.name}")
+        rows, members = [rows[i] for i in kept], [members[i] for i in kept]
+    blocks = result_sections(rows, table)
+    if kind == "html":
+        blocks += _html_sections(config, rows, members)
+    title = table.title if table else "Results of " + ", ".join(sorted({row["dataset"] for row in rows}))
+    render = {"html": render_html, "markdown": render_markdown, "latex": render_latex}[kind]
+    out = config.out or Path(f"report{ENDINGS[kind]}")
+    with atomic_write(out) as temp:
+        temp.write_text(render(title, blocks), encoding="utf-8")
+    return StageReport("report", out, {"runs": sum(map(len, members)), "rows": len(rows)}, {"results": rows})
+
+
+def _format_of(out: Path | None) -> str:
+    return next((kind for kind, ending in ENDINGS.items() if out and out.suffix == ending), "html")
+
+
+def find_results(config: Config) -> list[dict[str, Any]]:
+    """The results.json of the runs asked for, each with its folder under "folder"; MissingOutput if there is none."""
+    from fclip.data.files import read_json
+
+    if config.runs:
+        folders = [Path(name) for name in config.runs]
+        for folder in folders:
+            if not (folder / "eval" / "results.json").is_file():
+                raise MissingOutput(folder / "eval", f"eval {folder}")
+    else:
+        folders = [path.parent.parent for path in sorted((config.root / "runs").glob("*/eval/results.json"))]
+    results = [{**read_json(folder / "eval" / "results.json"), "folder": folder} for folder in folders]
+    results = [result for result in results if config.dataset in (None, result["dataset"])]
+    if not results:
         raise MissingOutput(config.root / "runs" / "*" / "eval", "eval")
-    results = [r for r in map(read_json, found) if config.dataset in (None, r["dataset"])]
-    rows = sorted(aggregate(results), key=lambda r: (r["dataset"], bool(r.get("source")), r["war"]))
-    page = Page("fclip report")
-    add_results(page, rows)
-    add_matrices(page, rows)
-    add_curves(page, config.root)
-    for name in sorted({r["dataset"] for r in results}):
-        add_clips(page, config.root / name, config.clips)
-        add_captions(page, config.root / name)
-    with atomic_write(config.out) as temp:
-        temp.write_text(page.render(), encoding="utf-8")
-    return StageReport("report", config.out, {"runs": len(results), "rows": len(rows)})
+    return results
 
 
-def add_results(page: Page, rows: list[dict[str, Any]]) -> None:
-    """The table of results with what each figure rests on."""
-    page.heading("Results")
-    head = [
-        "data set",
-        "variant",
-        "CLIP",
-        "UAR %",
-        "WAR %",
-        "± WAR",
-        "folds",
-        "seeds",
-        "clips",
-        "trainable",
-        "modalities",
-        "checkpoint",
-        "captions",
-    ]
-    table = []
-    for row in rows:
-        name = f"{row['source']} → {row['dataset']}" if row.get("source") else row["dataset"]
-        captions = row.get("captions") or {}
-        shown = (
-            "not used"
-            if not captions
-            else f"{captions['model']}, " + ("SAW THE LABEL" if captions["label_shown"] else "label-blind")
-        )
-        table.append(
-            [
-                name,
-                row["variant"],
-                row["clip"],
-                100 * row["uar"],
-                100 * row["war"],
-                100 * row["war_deviation"],
-                len(row["folds"]),
-                len(row["seeds"]),
-                row["clips"],
-                row["trainable"] or 0,
-                ", ".join(row["modalities"] or []),
-                row["selection"] or "-",
-                shown,
-            ]
-        )
-    page.table(head, table)
-    page.text(
-        "UAR: mean recall over classes. WAR: accuracy. Means over folds, then over seeds; ± is the deviation over "
-        "seeds. Rendered faces (demo7, demo11) say nothing about real ones."
-    )
-    if any(row["selection"] == "best-on-test" for row in rows):
-        page.text(
-            "Rows with best-on-test chose their checkpoint on the test part, as published figures of the field do; "
-            "they are optimistic.",
-            note=True,
-        )
+def complete_rows(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Rows of a report, by data set and WAR, and the results that each is the mean of."""
+    from fclip.engine.aggregate import aggregate
+    from fclip.report.results import complete_row
+
+    groups: list[list[dict[str, Any]]] = []
+    for result in results:
+        group = next((g for g in groups if len(aggregate([g[0], result])) == 1), None)
+        if group is None:
+            groups.append([result])
+        else:
+            group.append(result)
+    pairs = []
+    for group in groups:
+        row = aggregate(group)[0]
+        row["trained_captions"] = training_captions(group[0])
+        tables = [read_clips(member) for member in group]
+        pairs.append((complete_row(row, group, tables, parse_options(tuple(row["set"] or ()))), group))
+    pairs.sort(key=lambda pair: (pair[0]["dataset"], pair[0]["source"] is not None, pair[0]["war"]))
+    return [row for row, _ in pairs], [group for _, group in pairs]
 
 
-def add_matrices(page: Page, rows: list[dict[str, Any]]) -> None:
-    """Confusion matrices pooled over folds and seeds, and recall per class of the trained variants."""
-    from fclip.report.plots import confusion_plot, recall_plot
+def read_clips(result: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """{key: (true, predicted)} class indices of a result's prediction table; FclipError if it is not the result's."""
+    from fclip.engine.predictions import read_predictions
 
-    page.heading("Confusion matrices")
-    page.pictures([(confusion_plot(r["confusion"], r["classes"], _name(r)), _name(r)) for r in rows])
-    trained: dict[str, dict[str, dict[str, float]]] = {}
-    for row in rows:
-        trained.setdefault(row["dataset"], {})[_name(row)] = row["recall"]
-    for dataset, recalls in trained.items():
-        page.pictures([(recall_plot(recalls), f"Recall of each class, {dataset}")])
-
-
-def _name(row: dict[str, Any]) -> str:
-    return (
-        f"{row['source']} → {row['dataset']}, {row['variant']}"
-        if row.get("source")
-        else f"{row['dataset']}, {row['variant']}"
-    )
+    path = result["folder"] / "eval" / "predictions.csv"
+    table = read_predictions(path)
+    if list(table.classes) != result["classes"] or len(table.keys) != result["clips"]:
+        raise FclipError(f"{path}: does not belong to results.json beside it; make both again: fclip eval --overwrite")
+    predicted = table.matrix().argmax(1).tolist()
+    return dict(zip(table.keys, zip(table.true_indices().tolist(), predicted, strict=True), strict=True))
 
 
-def add_curves(page: Page, root: Path) -> None:
-    """Loss curves of all runs that were trained."""
-    from fclip.engine.runs import RunFolder
-    from fclip.report.plots import curves_plot
+def training_captions(result: dict[str, Any]) -> dict[str, Any] | None:
+    """Model and label_shown of the captions that a result's run was trained with; None without captions."""
+    import json
 
-    curves = {}
-    for path in sorted((root / "runs").glob("*/metrics.jsonl"))[:12]:
-        curves[path.parent.name] = RunFolder(path.parent).read_log()
-    if curves:
-        page.heading("Training")
-        page.pictures([(curves_plot(curves), "Training loss, mean over ten steps")])
+    from fclip.models.checkpoint import find_checkpoint
+    from safetensors import safe_open
 
-
-def add_clips(page: Page, folder: Path, clips: int) -> None:
-    """A contact sheet of clips with parsing and landmarks, as the models see them."""
-    import io
-
-    import numpy as np
-
-    from fclip.data.packed import PackedSample, parse_packed
-    from fclip.data.records import FaceTrack
-    from fclip.data.shards import read_shard
-    from fclip.faces.preview import contact_sheet
-
-    packed = folder / "packed"
-    if not (packed / "manifest.json").is_file():
-        return
-    seen: dict[str, PackedSample] = {}
-    for path, _ in list_shards(packed, ".tar", "packed"):
-        for key, fields in read_shard(path):
-            label = json.loads(fields["json"])["label"]
-            if label not in seen and "parsing.png" in fields and len(seen) < clips:
-                seen[label] = parse_packed(key, fields)
-    rows = []
-    for sample in seen.values():
-        if sample.parsing is not None and sample.landmarks is not None:
-            confidence = np.asarray(sample.info["confidence"], np.float32)
-            track = FaceTrack(sample.parsing, sample.landmarks, confidence)
-            rows.append((sample.frames, track, f"{sample.key} {sample.info['label']}"))
-    if not rows:
-        return
-    sheet = contact_sheet(rows)
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
-    page.heading(f"Clips of {folder.name}")
-    page.pictures([(buffer.getvalue(), "Frames, parsing and landmarks of one clip a class")])
+    run = Path(result["checkpoint"]) if result.get("checkpoint") else result["folder"]
+    try:
+        with safe_open(str(find_checkpoint(run)), framework="np") as file:
+            facts, names = json.loads((file.metadata() or {})["fclip"]), set(file.keys())
+    except (FclipError, KeyError, ValueError, OSError):  # no checkpoint: nothing was trained, or it was moved away
+        return None
+    contrastive = facts["variant"] == "emoclip" and facts["options"].get("objective", "captions") == "captions"
+    if "caption" in facts.get("without", ()) or not ("proj.caption" in names or contrastive):
+        return None
+    captions: dict[str, Any] = facts.get("captions") or {}
+    return captions if captions.get("model") else None
 
 
-def add_captions(page: Page, folder: Path, most: int = 8) -> None:
-    """Captions before and after refinement, with what was cut and why."""
-    from fclip.data.jsonl import read_captions
+def _html_sections(
+    config: Config, rows: Sequence[dict[str, Any]], members: Sequence[Sequence[dict[str, Any]]]
+) -> list[Block]:
+    """What only the page shows: plots, explanations, clips and captions."""
+    from fclip.report.explanations import read_explanations
+    from fclip.report.logs import read_log
+    from fclip.report.sections import explanation_sections, plot_sections, training_sections
 
-    before, after = folder / "captions", folder / "refined"
-    if not (after / "manifest.json").is_file() or not (before / "manifest.json").is_file():
-        return
-    rows = []
-    for path, _ in list_shards(after, ".jsonl", "refined"):
-        raw = read_captions(before / path.name)
-        for key, record in read_captions(path).items():
-            cut = "; ".join(f"“{text}” ({reason})" for text, reason in record.removed) or "nothing"
-            rows.append((bool(record.removed), [key, raw[key].text, record.text, cut]))
-    rows.sort(key=lambda row: not row[0])
-    if rows:
-        page.heading(f"Captions of {folder.name}, before and after refinement")
-        page.table(["clip", "before", "after", "cut"], [row for _, row in rows[:most]])
-        cuts = sum(1 for was_cut, _ in rows if was_cut)
-        page.text(f"{cuts} of {len(rows)} captions were cut.")
-        _add_leak(page, folder)
+    blocks = plot_sections(rows)
+    logs = [[log for m in group if (log := read_log(m["folder"] / "metrics.jsonl"))] for group in members]
+    blocks += training_sections(rows, logs)
+    if config.explain:
+        from fclip.stages.explanations import explain_runs
+
+        explain_runs(config, [group[0]["folder"] for group in members])
+    stored = {m["folder"].name: m["folder"] / "eval" / "explanations.npz" for group in members for m in group}
+    found = {name: read_explanations(path) for name, path in stored.items() if path.is_file()}
+    blocks += explanation_sections(found, config.clips)
+    for dataset in sorted({row["dataset"] for row in rows}):
+        blocks += _data_sections(config, dataset)
+    return blocks
 
 
-def _add_leak(page: Page, folder: Path) -> None:
-    path = folder / "refined" / "leak.json"
-    if path.is_file():
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        page.table(
-            ["captions", "accuracy of a bag-of-words classifier %", "95 % interval", "majority class %"],
-            [
-                [
-                    name,
-                    100 * r["accuracy"],
-                    f"{100 * r['interval'][0]:.1f} to {100 * r['interval'][1]:.1f}",
-                    100 * r["majority"],
-                ]
-                for name, r in rows.items()
-            ],
-        )
-        page.text(
-            "How well the captions alone give the label away; what is above the majority rate is either movement "
-            "that the label really shows in, or a leak."
-        )
+def _data_sections(config: Config, dataset: str) -> list[Block]:
+    """Clips of a data set as models see them, and its captions before and after refinement, where they lie there."""
+    from fclip.stages.showcase import caption_blocks, clip_blocks, leak_blocks
+
+    folder = config.root / dataset
+    return [*clip_blocks(folder, config.clips), *caption_blocks(folder), *leak_blocks(folder)]

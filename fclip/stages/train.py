@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import CommonConfig, canonical_json, config_dict, hash_of, option
-from fclip.errors import FclipError, UsageError
+from fclip.errors import UsageError
+from fclip.stages.folds import FoldShards, caption_facts, clip_frames, fold_shards
 from fclip.stages.result import StageReport
-from fclip.stages.workspace import dataset_folder, find_dataset, list_shards, require_folder, run_folder
+from fclip.stages.workspace import dataset_folder, find_dataset, require_folder, run_folder
 
 if TYPE_CHECKING:
-    from fclip.data.splits import Splits
+    from fclip.engine.distributed import Team
+    from fclip.engine.runs import RunFolder
     from fclip.models.base import ExpressionModel
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class Config(CommonConfig):
     )
     clip_norm: float = option(0.0, "clip gradients to this norm; 0 = off", output=True)
     accumulate: int = option(1, "batches a step", output=True)
+    ema: float = option(0.0, "decay of a moving average of the weights, e.g. 0.999; 0 = off", output=True)
+    balance: bool = option(False, "draw all classes equally often", output=True)
     without: tuple[str, ...] = option((), "modalities to leave out: parsing,landmarks,caption", output=True)
     set: tuple[str, ...] = option((), "options of the variant: name=value,...", output=True)
     select: Literal["last", "val", "best-on-test"] = option(
@@ -119,42 +123,6 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-@dataclass(frozen=True)
-class FoldShards:
-    """Shards of a fold's sides; `held_out` are those the selection looks at (val or test part), maybe none."""
-
-    train: list[Path]
-    test: list[Path]
-    held_out: list[Path]
-
-
-def fold_shards(splits: Splits, packed: Path, fold: str, select: str) -> FoldShards:
-    """Split a packed folder's shards for a fold and selection mode.
-
-    val holds out the training part that follows the test part in order (whole parts, so identities stay apart where
-    parts are identity-disjoint); FclipError when there is only one training part.
-    """
-    sides = splits.folds[fold]
-    train, test = list(sides["train"]), list(sides["test"])
-    held: list[str] = []
-    if select == "val":
-        if len(train) < 2:
-            raise FclipError(f"fold {fold} has one training part, so no part can be held out; use --select last")
-        held = [next((p for p in train if p > test[-1]), train[0])]
-        train = [p for p in train if p not in held]
-    elif select == "best-on-test":
-        held = test
-    shards = [path for path, _ in list_shards(packed, ".tar", "packed")]
-
-    def of(parts: list[str]) -> list[Path]:
-        return [path for path in shards if path.stem.rpartition("-")[0] in parts]
-
-    result = FoldShards(of(train), of(test), of(held))
-    if not result.train:
-        raise FclipError(f"{packed}: no shard of the training parts {', '.join(train)} of fold {fold}")
-    return result
-
-
 def build_model(config: Config, classes: Sequence[str], frames: int) -> ExpressionModel:
     """The model of a configuration."""
     from fclip.models import create_model
@@ -176,76 +144,72 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
 
     from fclip.data.files import read_json, write_json
     from fclip.data.splits import read_classes, read_splits
-    from fclip.engine.devices import choose_device, choose_precision, describe_device
-    from fclip.engine.inputs import InputPreparer
-    from fclip.engine.loading import clip_loader
-    from fclip.engine.loop import LoopSettings, train
-    from fclip.engine.optimise import make_optimizer
+    from fclip.engine.devices import choose_device, describe_device
+    from fclip.engine.distributed import join_team
     from fclip.engine.runs import RunFolder
 
-    classes, splits = read_classes(packed), read_splits(packed)
-    shards = fold_shards(splits, packed, fold, config.select)
-    frames = config.frames or clip_frames(shards.train[0])
-    device = choose_device(config.device)
+    shards = fold_shards(read_splits(packed), packed, fold, config.select)
     torch.manual_seed(seed)
-    model = build_model(config, classes, frames)
+    model = build_model(config, read_classes(packed), config.frames or clip_frames(shards.train[0]))
     identity = _identity(config, model, packed, dataset, fold, seed)
     folder = RunFolder(out)
-    if folder.claim(identity, overwrite=config.overwrite, resume=config.resume) and (out / "done.json").is_file():
-        return read_json(out / "done.json")
-    log.warning(
-        "train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, describe_device(device)
-    )
-    model.to(device)
-    recipe = model.recipe
+    with join_team(choose_device(config.device)) as (team, device):
+        if team.leads:
+            folder.claim(identity, overwrite=config.overwrite, resume=config.resume)
+        team.wait()
+        if (out / "done.json").is_file():
+            return read_json(out / "done.json")
+        if team.leads:
+            where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
+            log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
+        facts = {"dataset": dataset, "fold": fold, "seed": seed, "selection": config.select,
+                 "captions": caption_facts(packed), "without": list(config.without)}  # fmt: skip
+        steps = _fit(config, model.to(device), shards, seed, folder, facts, team)
+        losses = [row["loss"] for row in folder.read_log() if "loss" in row]
+        summary = {
+            "run": str(out), "dataset": dataset, "variant": config.variant, "clip": config.clip, "fold": fold,
+            "seed": seed, "steps": steps, "loss": losses[-1] if losses else None, "selection": config.select,
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }  # fmt: skip
+        if team.leads:
+            write_json(out / "done.json", summary)
+        return summary
+
+
+def _fit(
+    config: Config, model: ExpressionModel, shards: FoldShards, seed: int, folder: RunFolder,
+    facts: dict[str, Any], team: Team,
+) -> int:  # fmt: skip
+    """Make loader, optimizer and trainer from the configuration and the variant's recipe, and train; the steps done."""
+    from fclip.engine.devices import choose_precision
+    from fclip.engine.inputs import InputPreparer
+    from fclip.engine.loading import clip_loader
+    from fclip.engine.loop import LoopSettings, Trainer
+    from fclip.engine.optimise import make_optimizer
+
+    recipe, device = model.recipe, next(model.parameters()).device
     batch_size = config.batch_size or recipe.batch_size
+    if batch_size % team.size:
+        raise UsageError(f"--batch-size {batch_size}: choose a multiple of the {team.size} processes that share it")
     loader = clip_loader(
-        shards.train, model, batch_size, train=True, seed=seed, workers=config.workers, without=config.without
-    )
+        shards.train, model, batch_size // team.size, train=True, seed=seed, workers=config.workers,
+        without=config.without, balance=config.balance, rank=team.rank, world_size=team.size,
+    )  # fmt: skip
     prepare = InputPreparer(model, device, without=config.without)
-    groups = model.parameter_groups(_pick(config.lr, recipe.lr), _pick(config.weight_decay, recipe.weight_decay))
-    optimizer = make_optimizer(config.optimizer or recipe.optimizer, groups, _pick(config.momentum, recipe.momentum))
-    settings = LoopSettings(
-        epochs=config.epochs or recipe.epochs,
-        schedule=config.schedule or recipe.schedule,
-        milestones=recipe.milestones,
-        warmup=config.warmup,
-        precision=choose_precision(config.precision, device),
-        clip_norm=config.clip_norm,
-        accumulate=config.accumulate,
-        save_every=config.save_every,
+    lr, decay = _pick(config.lr, recipe.lr), _pick(config.weight_decay, recipe.weight_decay)
+    optimizer = make_optimizer(
+        config.optimizer or recipe.optimizer, model.parameter_groups(lr, decay), _pick(config.momentum, recipe.momentum)
     )
-    captions = caption_facts(packed)
-    metadata = {
-        "dataset": dataset,
-        "fold": fold,
-        "seed": seed,
-        "selection": config.select,
-        "captions": captions,
-        "without": list(config.without),
-    }
+    settings = LoopSettings(
+        epochs=config.epochs or recipe.epochs, schedule=config.schedule or recipe.schedule,
+        milestones=recipe.milestones, warmup=config.warmup, precision=choose_precision(config.precision, device),
+        clip_norm=config.clip_norm, accumulate=config.accumulate, ema=config.ema, save_every=config.save_every,
+    )  # fmt: skip
     score = _scorer(model, shards.held_out, prepare, batch_size) if shards.held_out else None
-    with _bar(
-        settings.epochs * loader.steps_per_epoch // config.accumulate, f"{config.variant} fold {fold}"
-    ) as progress:
-        position = train(
-            model, loader, prepare, optimizer, settings, folder, metadata=metadata, score=score, progress=progress
-        )
-    losses = [row["loss"] for row in folder.read_log() if "loss" in row]
-    summary = {
-        "run": str(out),
-        "dataset": dataset,
-        "variant": config.variant,
-        "clip": config.clip,
-        "fold": fold,
-        "seed": seed,
-        "steps": position.step,
-        "loss": losses[-1] if losses else float("nan"),
-        "selection": config.select,
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }
-    write_json(out / "done.json", summary)
-    return summary
+    steps = settings.epochs * -(-loader.steps_per_epoch // config.accumulate)
+    with _bar(steps, f"{config.variant} fold {facts['fold']}", team.leads) as progress:
+        trainer = Trainer(model, prepare, optimizer, settings, folder, facts, team=team, score=score, progress=progress)
+        return trainer.train(loader).step
 
 
 def _pick(value: float | None, default: float) -> float:
@@ -278,29 +242,6 @@ def _identity(
     return json.loads(canonical_json(value))
 
 
-def clip_frames(shard: Path) -> int:
-    """Frames a clip in a shard, from its first clip."""
-    from fclip.data.shards import parse_info, read_shard
-
-    for key, fields in read_shard(shard):
-        return int(parse_info(key, fields)["frames"])
-    raise FclipError(f"{shard}: holds no clip")
-
-
-def caption_facts(packed: Path) -> dict[str, Any]:
-    """Where the captions of packed shards come from and whether the label was shown (first clip that has one)."""
-    import json
-
-    from fclip.data.shards import read_shard
-
-    for path, _ in list_shards(packed, ".tar", "packed")[:1]:
-        for _, fields in read_shard(path):
-            if "caption.json" in fields:
-                facts = json.loads(fields["caption.json"])
-                return {"model": facts.get("model"), "label_shown": bool(facts.get("label_shown"))}
-    return {"model": None, "label_shown": False}
-
-
 def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size: int) -> Any:
     """A function that evaluates the model on held-out shards and returns UAR and WAR; WAR is the score."""
     from fclip.engine.evaluate import predict_clips
@@ -318,7 +259,7 @@ def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size
     return score
 
 
-def _bar(total: int, name: str) -> Any:
+def _bar(total: int, name: str, shown: bool) -> Any:
     """A tqdm bar on stderr as a context manager that yields the loop's progress function."""
     import sys
     from contextlib import contextmanager
@@ -327,11 +268,11 @@ def _bar(total: int, name: str) -> Any:
 
     @contextmanager
     def bar() -> Any:
-        with tqdm(total=total, desc=name, unit="step", disable=not sys.stderr.isatty()) as shown:
+        with tqdm(total=total, desc=name, unit="step", disable=not (shown and sys.stderr.isatty())) as line:
 
             def progress(row: dict[str, float]) -> None:
-                shown.update(row["step"] - shown.n)
-                shown.set_postfix(epoch=int(row["epoch"]), loss=f"{row['loss']:.3f}", refresh=False)
+                line.update(row["step"] - line.n)
+                line.set_postfix(epoch=int(row["epoch"]), loss=f"{row['loss']:.3f}", refresh=False)
 
             yield progress
 

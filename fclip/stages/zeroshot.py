@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fclip.config import option
-from fclip.errors import UsageError
-from fclip.stages.evaluate import evaluate_model
+from fclip.errors import FclipError, UsageError
+from fclip.stages.evaluate import EvaluationOptions, evaluate_model
+from fclip.stages.folds import caption_facts, clip_frames, fold_shards
 from fclip.stages.result import StageReport
 from fclip.stages.train import Config as TrainConfig
-from fclip.stages.train import build_model, clip_frames, fold_shards, train_run
-from fclip.stages.workspace import require_folder, run_folder
+from fclip.stages.train import build_model, train_run
+from fclip.stages.workspace import list_shards, require_folder, run_folder
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
@@ -47,61 +48,49 @@ def run(config: Config) -> StageReport:
     if not target:
         raise UsageError("name the data set to test on with --test")
     packed = require_folder(config.root / target / "packed", "packed", dataclasses.replace(config, dataset=target))
+    without = tuple(config.without) + (() if config.use_captions else ("caption",))
+    if config.use_captions and caption_facts(packed)["label_shown"]:
+        raise FclipError(f"{packed}: its captions saw the label, so a test with them is no zero-shot test")
     classes, splits = read_classes(packed), read_splits(packed)
+    in_domain = config.pretrain == target
     report = StageReport("zeroshot", counts={"folds": 0})
     results = []
     for seed in config.seed:
-        model, source = _source_model(config, classes, packed, seed)
+        models: dict[str, tuple[ExpressionModel, Path | None]] = {}
         for fold in sorted(splits.folds):
+            # trained on the tested data set itself, only the same fold's training parts may be used
+            source_fold = fold if in_domain else config.fold.replace("all", "1").split(",")[0]
+            if source_fold not in models:
+                models[source_fold] = _source_model(config, classes, packed, source_fold, seed)
+            model, source = models[source_fold]
             name = f"{config.pretrain}-to-{target}-{model.variant}-fold{fold}-seed{seed}"
-            out = config.root / "runs" / name / "eval"
-            without = tuple(config.without) + (() if config.use_captions else ("caption",))
             facts = {
-                "run": name,
-                "dataset": target,
-                "source": config.pretrain,
-                "variant": model.variant,
-                "clip": config.clip,
-                "fold": fold,
-                "seed": seed,
-                "selection": config.select,
-                "set": list(config.set),
-                "without": list(without),
-                "checkpoint": str(source) if source else None,
-                "in_domain": config.pretrain == target,
-            }
-            options = _EvaluationOptions(config.device, 16, config.workers, without)
+                "run": name, "dataset": target, "source": config.pretrain, "variant": model.variant,
+                "clip": config.clip, "fold": fold, "seed": seed, "selection": config.select,
+                "set": list(config.set), "without": list(without),
+                "checkpoint": str(source) if source else None, "in_domain": in_domain,
+            }  # fmt: skip
+            options = EvaluationOptions(config.device, 16, config.workers, without)
             shards = fold_shards(splits, packed, fold, "last").test
-            results.append(evaluate_model(options, model, packed, shards, out, facts))
+            report.out = config.root / "runs" / name / "eval"
+            results.append(evaluate_model(options, model, packed, shards, report.out, facts))
             report.counts["folds"] += 1
-            report.out = out
     return _finish(report, results, config, target)
 
 
-@dataclass(frozen=True)
-class _EvaluationOptions:
-    """What evaluate_model reads of a configuration."""
-
-    device: str
-    batch_size: int
-    workers: int
-    without: tuple[str, ...]
-
-
-def _source_model(config: Config, classes: tuple[str, ...], packed: Path, seed: int) -> tuple[ExpressionModel, Path | None]:
-    """The model to test, with the target's class names, and the run that its weights come from."""
+def _source_model(
+    config: Config, classes: tuple[str, ...], packed: Path, fold: str, seed: int
+) -> tuple[ExpressionModel, Path | None]:
+    """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
     from fclip.engine.runs import RunFolder
     from fclip.models.checkpoint import load_checkpoint
-    from fclip.stages.workspace import list_shards
 
     if config.pretrain == "none":
         frames = config.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
         variant = config.variant if config.variant.startswith("zeroshot-") else "zeroshot-clip"
         return build_model(dataclasses.replace(config, variant=variant), classes, frames), None
-    source = require_folder(
-        config.root / config.pretrain / "packed", "packed", dataclasses.replace(config, dataset=config.pretrain)
-    )
-    fold = "1" if config.fold == "all" else config.fold.split(",")[0]
+    there = config.root / config.pretrain / "packed"
+    source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
     out = run_folder(config, config.pretrain, config.variant, fold, seed)
     names = {f.name for f in dataclasses.fields(TrainConfig)}
     train_config = TrainConfig(**{n: getattr(config, n) for n in names} | {"dataset": None})

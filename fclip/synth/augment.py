@@ -34,7 +34,7 @@ class Square:
     angle: Tensor
     flip: Tensor
 
-    def pick(self, index: Tensor) -> Square:
+    def pick(self, index: slice) -> Square:
         """The squares at `index`."""
         return Square(self.centre[index], self.side[index], self.angle[index], self.flip[index])
 
@@ -178,11 +178,11 @@ def _photographs(count: int, size: int, random: torch.Generator) -> Tensor:
     side = uniform(count, math.log(30), math.log(427), random).exp()
     where = torch.rand(count, 2, generator=random) * (torch.tensor([640.0, 427.0]) - side[:, None]) + side[:, None] / 2
     square = Square(where, side, uniform(count, -math.pi, math.pi, random), chance(count, 0.5, random))
-    which = torch.randint(0, 2, (count,), generator=random)
+    which = torch.randint(0, 2, (count,), generator=random).tolist()
     pictures = torch.empty(count, 3, size, size)
     for index in range(count):
-        one = torch.tensor([index])
-        pictures[index] = square.pick(one).cut(photographs[which[one]], size)[0]
+        one = slice(index, index + 1)
+        pictures[one] = square.pick(one).cut(photographs[which[index]][None], size)
     shuffled = torch.rand(count, 3, generator=random).argsort(1)[:, :, None, None].expand(-1, -1, size, size)
     swap = chance(count, 0.3, random).view(-1, 1, 1, 1)
     return torch.where(swap, pictures.gather(1, shuffled), pictures)

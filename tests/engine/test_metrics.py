@@ -20,7 +20,9 @@ def test_goldens(parity):
     spec = json.loads((parity / "public" / "metrics.json").read_text())
     arrays = np.load(parity / "public" / "metrics.npz")
     for name, case in spec["cases"].items():
-        confusion = metrics.confusion_matrix(arrays[f"{name}.targets"], arrays[f"{name}.predictions"], case["num_classes"])
+        confusion = metrics.confusion_matrix(
+            arrays[f"{name}.targets"], arrays[f"{name}.predictions"], case["num_classes"]
+        )
         assert 100 * metrics.war(confusion) == pytest.approx(case["war"], abs=1e-9)
         if case["uar"] is not None:
             assert 100 * metrics.uar(confusion) == pytest.approx(case["uar"], abs=1e-9)

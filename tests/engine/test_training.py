@@ -19,7 +19,7 @@ from fclip.engine.optimise import lr_factor
 from fclip.engine.runs import RunFolder
 from fclip.errors import FclipError, OutputDiffers, UsageError
 from fclip.models import load_model
-from fclip.stages import evaluate, train
+from fclip.stages import evaluate, folds, train
 
 SMALL = {"variant": "base", "clip": "tiny", "clip_weights": "random", "batch_size": 4, "epochs": 2, "dataset": "demo7"}
 
@@ -30,7 +30,17 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def command(root: Path, out: Path) -> list[str]:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    return [sys.executable, "-m", "fclip", "train", f"--root={root}", f"--out={out}", "--save-every=1", "--device=cpu", *flags]
+    return [
+        sys.executable,
+        "-m",
+        "fclip",
+        "train",
+        f"--root={root}",
+        f"--out={out}",
+        "--save-every=1",
+        "--device=cpu",
+        *flags,
+    ]
 
 
 def test_kill_9_and_the_same_command_again_give_the_same_weights(workspace, tmp_path):
@@ -85,7 +95,7 @@ def test_selection_on_a_held_out_part_never_sees_the_test_part(workspace):
 
     packed = workspace / "demo7" / "packed"
     for fold in "12345":
-        shards = train.fold_shards(read_splits(packed), packed, fold, "val")
+        shards = folds.fold_shards(read_splits(packed), packed, fold, "val")
         parts = [{p.stem.rpartition("-")[0] for p in side} for side in (shards.train, shards.held_out, shards.test)]
         assert all(parts)
         assert not (parts[0] & parts[1] or parts[1] & parts[2] or parts[0] & parts[2])
@@ -111,14 +121,20 @@ def test_a_checkpoint_of_other_classes_is_refused(workspace, tmp_path):
     train.run(train.Config(root=workspace, out=out, **{**SMALL, "epochs": 1}))
     packed = tmp_path / "packed"
     shutil.copytree(workspace / "demo7" / "packed", packed)
-    (packed / "classes.json").write_text(json.dumps(["joy", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]))
+    (packed / "classes.json").write_text(
+        json.dumps(["joy", "sadness", "neutral", "anger", "surprise", "disgust", "fear"])
+    )
     with pytest.raises(FclipError, match="joy"):
         evaluate.run(evaluate.Config(root=workspace, runs=(str(out),), input=packed))
 
 
 def test_unknown_variant_fold_and_option_are_usage_errors(workspace, tmp_path):
-    for change, message in [({"variant": "bse"}, "did you mean base"), ({"fold": "9"}, "has the folds 1, 2, 3, 4, 5"),
-                            ({"set": ("negative=less",)}, "negative_word"), ({"set": ("tau",)}, "name=value")]:
+    for change, message in [
+        ({"variant": "bse"}, "did you mean base"),
+        ({"fold": "9"}, "has the folds 1, 2, 3, 4, 5"),
+        ({"set": ("negative=less",)}, "negative_word"),
+        ({"set": ("tau",)}, "name=value"),
+    ]:
         with pytest.raises(UsageError, match=message):
             train.run(train.Config(root=workspace, out=tmp_path / "run", **{**SMALL, **change}))
     assert not (tmp_path / "run").exists()
@@ -134,7 +150,9 @@ def test_the_loaded_model_is_the_trained_one(workspace, tmp_path):
 
 def test_schedules():
     assert [lr_factor("cosine", s, 10, epoch=0) for s in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
-    assert [lr_factor("multistep", 0, 1, epoch=e, milestones=(30, 40)) for e in (29, 30, 40)] == pytest.approx([1, 0.1, 0.01])
+    assert [lr_factor("multistep", 0, 1, epoch=e, milestones=(30, 40)) for e in (29, 30, 40)] == pytest.approx(
+        [1, 0.1, 0.01]
+    )
     assert lr_factor("constant", 1, 10, epoch=0, warmup=4) == 0.5
     with pytest.raises(UsageError):
         lr_factor("linear", 0, 1, epoch=0)

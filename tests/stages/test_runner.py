@@ -35,7 +35,9 @@ def test_first_run_writes_all_files_and_a_rerun_touches_the_manifest_only(source
     assert report.counts == {"ok": 120, "skipped": 0, "failed": 0}
     assert report.values["written"] == 6
     before, times = content(out), {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    assert set(before) == {"config.json", "manifest.json", "extra.json"} | {f"s{i}{s}" for i in range(6) for s in (".txt", ".json")}
+    assert set(before) == {"config.json", "manifest.json", "extra.json"} | {
+        f"s{i}{s}" for i in range(6) for s in (".txt", ".json")
+    }
     time.sleep(0.02)
     assert run_toy(source, out).values["written"] == 0
     assert content(out) == before
@@ -70,7 +72,9 @@ def test_kill_9_and_resume_give_the_same_bytes(source, tmp_path, workers):
 def test_interrupt_leaves_no_temporary_files(source, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "tests.stages.toy", str(source), str(out), "2"]
-    process = subprocess.Popen(command, env={**os.environ, "TOY_SLEEP": "0.5"}, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, "TOY_SLEEP": "0.5"}, stderr=subprocess.PIPE, start_new_session=True
+    )
     while not list(out.glob("s*.json")):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)

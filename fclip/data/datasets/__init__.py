@@ -55,7 +55,8 @@ def open_dataset(name: str, source: Path | str, **options: Any) -> Dataset:
     for option in fields(DatasetOptions):
         given = getattr(chosen, option.name) != option.default
         if given and option.name not in understood and option.name != "seed":
-            raise UsageError(f"--{option.name} does not apply to --dataset {name}")
+            flag = "human-captions" if option.name == "captions" else option.name
+            raise UsageError(f"--{flag} does not apply to --dataset {name}")
     path = Path(source)
     if not path.exists():
         raise FclipError(f"--source {path}: no such file or folder; give the place where the data set lies")

@@ -61,6 +61,13 @@ def _videos(folder: Path, pattern: re.Pattern[str]) -> Iterator[tuple[Path, re.M
             yield path, match
 
 
+def _check_fetched(path: Path) -> None:
+    """CREMA-D is a git-lfs repository: without `git lfs pull` the videos are short texts."""
+    with path.open("rb") as file:
+        if file.read(20).startswith(b"version https://git-"):
+            raise FclipError(f"{path}: a git-lfs pointer, not the video; fetch the videos with: git lfs pull")
+
+
 def _actor_folds(
     name: str,
     source: Path,
@@ -71,6 +78,7 @@ def _actor_folds(
 ) -> Dataset:
     if not members:
         raise FclipError(f"{source}: no videos named as in the release of {name} below this folder")
+    _check_fetched(members[0][0])
     codes: dict[str, str] = facts["codes"]
     for path, match in members:
         if match["emotion"] not in codes:

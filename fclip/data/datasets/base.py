@@ -57,8 +57,9 @@ class DatasetOptions:
     """Choices an adapter may offer; each adapter names those that it understands.
 
     classes: names in order (folder, csv). folds, seed: number of folds to draw and the seed of the draw. view: face
-    crops or full frames. media: variant of the media folder. subset: single or compound labels. captions: which
-    lists. splits, order: folder with index-labelled split lists of another code base, and that code's class order.
+    crops or full frames. media: variant of the media folder. subset: single or compound labels. captions:
+    clips with human captions only. splits, order: folder with index-labelled split lists of another code base, and
+    that code's class order.
     """
 
     classes: tuple[str, ...] | None = None

@@ -26,7 +26,7 @@ def read_mafw(source: Path, options: DatasetOptions) -> Dataset:
     """Read `Train & Test Set/{single,compound}/{no_caption,with_caption}/set_k/{train,test}.txt` and the clips.
 
     Clips come from the `no_caption` lists, with the captions that the `with_caption` lists hold for them;
-    `--captions` takes only the clips of the `with_caption` lists, which lack most neutral ones.
+    `--human-captions` takes only the clips of the `with_caption` lists, which lack most neutral ones.
     """
     if options.subset not in ("single", "compound"):
         raise UsageError(f"--subset {options.subset}: give single or compound")
@@ -44,7 +44,8 @@ def read_mafw(source: Path, options: DatasetOptions) -> Dataset:
 
 def _official(source: Path, options: DatasetOptions) -> Lists:
     folder = first_existing(source, published_facts("mafw")["splits"], "the release's split lists") / options.subset
-    captioned = _read_folds(folder / "with_caption") if options.captions or (folder / "with_caption").is_dir() else {}
+    with_caption = folder / "with_caption"
+    captioned = _read_folds(with_caption) if options.captions or with_caption.is_dir() else {}
     if options.captions:
         return captioned
     known = {entry.name: entry for sides in captioned.values() for members in sides.values() for entry in members}

@@ -89,18 +89,20 @@ def assemble(
 
 
 def _merge(lists: Lists) -> tuple[dict[str, Entry], list[str]]:
-    """Each clip's entry, and a line for each clip whose label differs between lists."""
+    """Each clip's first entry, and a line about the clips that other lists label otherwise."""
     entries: dict[str, Entry] = {}
-    problems = []
+    differ: dict[str, str] = {}
     for fold, sides in lists.items():
         for side, members in sides.items():
             for entry in members:
                 known = entries.setdefault(entry.name, entry)
                 if known.label != entry.label:
-                    problems.append(
-                        f"{entry.name} is {entry.label} in the {side} list of fold {fold}, {known.label} elsewhere"
-                    )
-    return entries, problems
+                    differ.setdefault(entry.name, f"{entry.label} in the {side} list of fold {fold}")
+    if not differ:
+        return entries, []
+    name, place = next(iter(differ.items()))
+    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return entries, [f"label differs between lists: {name}, {entries[name].label} and {place}{more}"]
 
 
 def _parts(lists: Lists, entries: dict[str, Entry]) -> tuple[dict[str, str], Folds]:

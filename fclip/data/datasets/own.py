@@ -88,8 +88,11 @@ def read_csv(source: Path, options: DatasetOptions) -> Dataset:
 def _class_list(labels: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
     """The class names in order: those given, else the sorted labels."""
     names = [name.strip() for name in given] if given else sorted({label.strip() for label in labels})
-    if len({name.casefold() for name in names}) != len(names) or "" in names:
-        raise FclipError(f"classes {', '.join(names) or '(none)'}: a name is empty or comes twice; give --classes")
+    for name in names:
+        if not name or not name.isprintable():
+            raise FclipError(f"{name!r} is no class name; correct the labels or give --classes")
+        if [other.casefold() for other in names].count(name.casefold()) > 1:
+            raise FclipError(f"class {name!r} comes twice, apart from case; correct the labels or give --classes")
     return tuple(names)
 
 
@@ -98,11 +101,11 @@ def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]], paths: li
     if missing:
         line, name = missing[0]
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise FclipError(f"{source}: line {line}: {name}: no such file{more}; paths are relative to {source.parent}")
+        raise FclipError(f"{source}: line {line}: {name!r}: no such file{more}; paths are relative to {source.parent}")
     first_line: dict[Path, int] = {}
     for (line, row), path in zip(rows, paths, strict=True):
         if path in first_line:
-            raise FclipError(f"{source}: line {line}: {row['path']} is already listed in line {first_line[path]}")
+            raise FclipError(f"{source}: line {line}: {row['path']!r} is already listed in line {first_line[path]}")
         first_line[path] = line
 
 

@@ -1,0 +1,1 @@
+"""Captions of facial movement: back ends, prompts, refinement, the leak probe."""

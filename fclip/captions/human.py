@@ -1,0 +1,31 @@
+"""Captions written by people, which came with the data set (MAFW), in the same record as all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fclip.captions.base import CaptionInput
+from fclip.data.records import CaptionRecord
+from fclip.errors import ClipFailure
+
+
+class HumanCaptioner:
+    """Passes `info["caption"]` through. People who wrote it may have known the label: refine it and probe it."""
+
+    name = "human"
+    revision = "1"
+    needs_faces = False
+
+    def __init__(self) -> None:
+        self.fingerprint = {"captioner": self.name, "revision": self.revision}
+
+    def caption(self, clips: Sequence[CaptionInput]) -> list[CaptionRecord | ClipFailure]:
+        """Each clip's own caption; a clip without one fails."""
+        return [self._caption(clip) for clip in clips]
+
+    def _caption(self, clip: CaptionInput) -> CaptionRecord | ClipFailure:
+        text = " ".join(str(clip.info.get("caption") or "").split())
+        if not text:
+            return ClipFailure("the data set has no caption for this clip; use --mllm template")
+        frames = list(range(len(clip.times)))
+        return CaptionRecord(clip.key, text, self.name, self.revision, "", frames, {}, label_shown=False)

@@ -1,0 +1,68 @@
+"""Prompts for video language models: a text file with named placeholders, filled for one clip.
+
+The built-in prompt (resources/captions/prompt.txt) has the structure of FineCLIPER's: an instruction, one worked
+example, six requirements, and the human annotation. A line with `{label}` is left out unless the prompt is to be
+label-aware, so one file serves both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fclip.captions.resources import resource_text
+from fclip.errors import FclipError, UsageError
+
+PLACEHOLDERS = ("frames", "max_tokens", "label")
+MOST_BYTES = 100_000
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt text with placeholders; sha256 is that of the text that clips are filled into."""
+
+    text: str
+    label_aware: bool
+
+    @property
+    def sha256(self) -> str:
+        """Hash that caption records carry."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def fill(self, frames: int, max_tokens: int, label: str | None = None) -> str:
+        """The prompt for one clip. Raises FclipError when it is label-aware and the clip has no label."""
+        if self.label_aware and not label:
+            raise FclipError("the prompt is label-aware but the clip has no label; run without --label-aware")
+        values = {"frames": str(frames), "max_tokens": str(max_tokens), "label": label or ""}
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], self.text)
+
+
+def load_prompt(path: Path | None = None, label_aware: bool = False) -> Prompt:
+    """Read the built-in prompt or a user's. Raises UsageError for an unknown placeholder or a missing `{label}`."""
+    text = resource_text("prompt.txt") if path is None else _read(path)
+    where = "the built-in prompt" if path is None else str(path)
+    unknown = sorted({name for name in _PLACEHOLDER.findall(text) if name not in PLACEHOLDERS})
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        raise UsageError(f"{where}: unknown placeholder {{{unknown[0]}}}; there are: {known}")
+    if label_aware and "{label}" not in text:
+        raise UsageError(f"{where}: --label-aware needs a line with {{label}} in the prompt")
+    if not label_aware:
+        text = "\n".join(line for line in text.splitlines() if "{label}" not in line)
+    if not text.strip():
+        raise UsageError(f"{where}: the prompt is empty")
+    return Prompt(text.strip(), label_aware)
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such prompt file")
+    if path.stat().st_size > MOST_BYTES:
+        raise UsageError(f"{path}: over {MOST_BYTES:,} bytes; this is no prompt")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text; save it as UTF-8") from error

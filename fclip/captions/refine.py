@@ -1,0 +1,189 @@
+"""Cleaning captions of all that gives the expression away by its name (METHOD 4), and checking that nothing is left.
+
+Stage 1 keeps clauses about parts of the face and implied actions and cuts what states or implies an emotion, the
+scene, clothing, identity and boilerplate, so that grammatical text is left. Stage 2, counterfactual verification,
+replaces each label word by the other labels: if the text then reads differently, a label word was left, and its
+sentence goes as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from fclip.captions.clauses import (
+    Clause,
+    Token,
+    is_plural,
+    join_tokens,
+    split_clauses,
+    split_sentences,
+    subject_of,
+    tokenize,
+    verb_index,
+    word_class,
+)  # fmt: skip
+from fclip.captions.lexicon import CUT, KEEP, Lexicon
+from fclip.captions.repair import Kept, assemble, word
+from fclip.captions.trim import (
+    CUT_AFTER,
+    Removed,
+    cut_boilerplate,
+    cut_phrases,
+    is_dangling,
+    may_hedge,
+    media_head,
+    reason_of,
+)  # fmt: skip
+
+REVISION = "1"  # raise it with every change that may change a refined caption
+MOST_CHARACTERS = 20_000  # of one caption; more is cut off
+SPEECH = frozenset({"speaking", "talking", "speak", "talk", "breathing", "breathe", "singing", "chewing", "inhaling"})
+INTERPRETING = frozenset({"interpret", "weak_interpret", "compare_start"})
+_WORDS = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A cleaned caption and what was cut from it: (text, reason) pairs in order."""
+
+    text: str
+    removed: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Refiner:
+    """Cleans captions for one set of labels. Options as Lexicon's; `fingerprint` holds all that shapes the result."""
+
+    def __init__(self, labels: Iterable[str] = (), lexicon_dir: Path | None = None, wordnet: bool = False) -> None:
+        self.lexicon = Lexicon(labels, lexicon_dir, wordnet)
+        self.fingerprint = {"refiner": REVISION, "lexicon": self.lexicon.sha256}
+
+    def refine(self, text: str) -> Refined:
+        """Clean one caption; the text may come out empty. The result, refined again, stays as it is."""
+        removed: Removed = []
+        sentences = [self._sentence(sentence, removed) for sentence in split_sentences(text[:MOST_CHARACTERS])]
+        kept = []
+        for sentence in sentences:
+            if sentence and self.leftover_labels(sentence):
+                removed.append((sentence, "label"))
+            elif sentence:
+                kept.append(sentence)
+        return Refined(" ".join(kept), removed)
+
+    def leftover_labels(self, text: str) -> list[str]:
+        """Words by which the counterfactual versions of a text differ: those that still name a label."""
+        return [found for found in _WORDS.findall(text) if self.lexicon.label_of(found.lower()) is not None]
+
+    def counterfactual(self, text: str, label: str) -> str:
+        """The text with every word that names a label replaced by `label`; all versions agree when none is left."""
+        return _WORDS.sub(lambda m: m[0] if self.lexicon.label_of(m[0].lower()) is None else label, text)
+
+    def _sentence(self, sentence: str, removed: Removed) -> str:
+        """What is left of a sentence; cuts are appended to `removed`."""
+        tokens = tokenize(sentence, self.lexicon)
+        tags = frozenset().union(*(token.tags for token in tokens)) if tokens else frozenset()
+        plain = not tags & (CUT | INTERPRETING | {"boilerplate", "hedge"})
+        if plain and not may_hedge(tokens) and not media_head(tokens):
+            if tags & (KEEP | {"face_general"}):
+                return sentence
+            removed.append((sentence, "off topic"))
+            return ""
+        mark = ""
+        while tokens and tokens[-1].text in ".!?…":
+            mark, tokens = tokens[-1].text, tokens[:-1]
+        cuts: Removed = []
+        text = self._mend(cut_phrases(cut_boilerplate(tokens, cuts), cuts), cuts)
+        if not cuts:
+            return sentence
+        if text and any(reason_of(token) for token in tokenize(text, self.lexicon)):
+            text = ""
+        if not text:
+            cuts = [(sentence, _main_reason(cuts))]
+        removed += cuts
+        return text + (mark or ".") if text else ""
+
+    def _mend(self, tokens: list[Token], cuts: Removed) -> str:
+        """Cut the clauses that must go and join the others."""
+        clauses: list[Kept] = []
+        reason = ""
+        for index, clause in enumerate(split_clauses(tokens)):
+            previous = reason
+            clause, reason = _judge(clause, previous, cuts)
+            if reason and clause.body:
+                cuts.append((join_tokens(clause.lead + clause.body).lstrip(",; "), reason))
+            clauses.append(Kept(clause, index, stays=not reason))
+        return assemble(clauses)
+
+
+def _judge(clause: Clause, previous: str, cuts: Removed) -> tuple[Clause, str]:
+    """The clause, mended where that saves it, and why it must go ("" where it stays).
+
+    previous: the reason for which the clause in front of it went, or "". What mending cuts is added to `cuts`.
+    """
+    body = clause.body
+    flagged = next((reason for reason in map(reason_of, body) if reason), "")
+    verb = verb_index(body)
+    opener = body[verb] if verb is not None else None
+    interprets = opener is not None and bool(opener.tags & {"interpret", "weak_interpret"})
+    if clause.kind in ("main", "subordinate") and interprets and verb is not None:
+        told = _is_told(body[verb:]) and not flagged and "weak_interpret" in body[verb].tags
+        subject = subject_of(body)
+        if told:
+            return clause, ""
+        if any(t.tags & {"action", "state"} for t in subject) and not any(map(reason_of, subject)):
+            cuts.append((join_tokens(body[verb:]), flagged or "interpretation"))
+            plural = is_plural(subject)
+            return Clause(clause.lead, [*subject, word("are" if plural else "is"), word("visible")], "main"), ""
+        return clause, flagged or "interpretation"
+    if flagged:
+        return clause, flagged
+    if clause.kind == "compare" or _interprets(clause):
+        return clause, "interpretation"
+    if is_dangling(body) and clause.kind != "fragment":
+        return clause, previous or "fragment"
+    if not any(token.tags & KEEP for token in body) and any(CUT_AFTER in t.tags for t in [*clause.lead, *body]):
+        if clause.lead or clause.kind != "fragment":
+            return clause, previous or "fragment"
+    joined = {token.lower for token in clause.lead} & word_class("subordinators|prepositional_subordinators")
+    if joined and not any(token.tags & KEEP for token in body):
+        return clause, "off topic"
+    if previous and clause.kind == "fragment" and clause.lead:
+        return clause, previous
+    if clause.kind in ("main", "predicate") and not any(token.tags & KEEP for token in body):
+        return clause, "off topic"
+    return clause, ""
+
+
+def _interprets(clause: Clause) -> bool:
+    """Whether a participle, relative clause or predicate says what a movement means and nothing of what is seen."""
+    if clause.kind not in ("participle", "relative", "predicate"):
+        return False
+    position = next((i for i, t in enumerate(clause.body[:4]) if t.tags & {"interpret", "weak_interpret"}), None)
+    if position is None:
+        return False
+    rest = clause.body[position + 1 :]
+    if "weak_interpret" in clause.body[position].tags:
+        return not _is_told(rest)
+    return not any(token.lower in SPEECH for token in rest)
+
+
+def _is_told(tokens: Sequence[Token]) -> bool:
+    return any(token.tags & {"face", "state"} or token.lower in word_class("movement_nouns") for token in tokens)
+
+
+def _main_reason(cuts: Removed) -> str:
+    """The reason to give for a whole sentence: the first of its cuts' reasons that is not a matter of form."""
+    return next((reason for _, reason in cuts if reason not in ("fragment", "boilerplate", "hedge")), cuts[0][1])
+
+
+@lru_cache(maxsize=8)
+def _refiner(labels: tuple[str, ...]) -> Refiner:
+    return Refiner(labels)
+
+
+def refine_text(text: str, labels: Iterable[str] = ()) -> Refined:
+    """Clean one caption with the bundled lexicon; `labels` are the class names of the data set."""
+    return _refiner(tuple(labels)).refine(text)

@@ -1,0 +1,172 @@
+"""Putting the clauses that are left of a sentence together again, so that it reads as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fclip.captions.clauses import (
+    PUNCTUATION,
+    Clause,
+    Token,
+    is_plural,
+    join_tokens,
+    subject_of,
+    verb_index,
+    word_class,
+)  # fmt: skip
+from fclip.captions.lexicon import CUT, KEEP
+
+SUBJECT_BEARERS = ("main", "subordinate")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A clause of a sentence, its place in it, and whether it stays."""
+
+    clause: Clause
+    index: int
+    stays: bool
+
+
+def word(text: str, space: str = " ") -> Token:
+    """A token of our own."""
+    return Token(text, text.lower(), space, frozenset())
+
+
+def assemble(clauses: Sequence[Kept]) -> str:
+    """Text of the clauses that stay, without final mark; empty when nothing readable is left."""
+    out: list[Token] = []
+    subject: list[Token] = []  # of the latest clause that has one, whether it stays or not
+    subject_stays = True
+    waiting = False  # out is a bare subject that waits for its predicate
+    for position, item in enumerate(clauses):
+        clause = item.clause
+        if item.stays:
+            later_main = any(other.stays and other.clause.kind == "main" for other in clauses[position + 1 :])
+            if waiting:
+                added = _predicate_for(clause, out)
+                waiting = waiting and not added
+            elif not out:
+                added = _opening(clause, subject, item.index == 0, later_main)
+                waiting = clause.kind == "fragment" and _ends_in_noun(added)
+            else:
+                added = _following(clause, subject, subject_stays, clauses[position - 1].stays)
+                if added and added[0].text == "," and _ends_list(clauses, position):
+                    comma = added[:1] if clause.kind == "main" else []
+                    added = [*comma, word("and"), *added[1:]]
+            out += added
+        found = subject_of(clause.body) if clause.kind in SUBJECT_BEARERS else []
+        if clause.kind == "fragment" and item.index == 0:
+            found = clause.body
+        if found:
+            subject, subject_stays = found, item.stays
+    if waiting or not any(token.tags & KEEP for token in out):
+        return ""
+    return _polish(out)
+
+
+def _ends_in_noun(tokens: Sequence[Token]) -> bool:
+    return bool(tokens) and (tokens[-1].lower in word_class("persons|movement_nouns") or "face" in tokens[-1].tags)
+
+
+def _ends_list(clauses: Sequence[Kept], position: int) -> bool:
+    """Whether a clause joined by a comma alone became the last of its list because what followed went."""
+    clause, later = clauses[position].clause, clauses[position + 1 :]
+    if len(clause.lead) != 1 or clause.kind not in ("main", "predicate"):
+        return False
+    return bool(later) and not any(other.stays for other in later)
+
+
+def _opening(clause: Clause, subject: list[Token], first: bool, later_main: bool) -> list[Token]:
+    """Tokens of the clause that opens the mended sentence."""
+    if clause.kind in ("main", "fragment"):
+        verb = verb_index(clause.body)
+        if not first and verb and "state" in clause.body[verb].tags and all(t.text == "," for t in clause.lead):
+            return _absolute(clause.body, subject)  # he looks scared, his eyes wide open
+        return clause.lead + clause.body if first else clause.body
+    if clause.kind == "subordinate":
+        return clause.lead + clause.body if first and later_main else clause.body
+    if clause.kind == "participle":
+        if any(token.lower == "to" for token in clause.lead):
+            return []
+        if first and later_main:
+            return clause.body
+        agent = person(subject)
+        return [*agent, word("are" if is_plural(agent) else "is"), *clause.body]
+    if clause.kind == "predicate":
+        return [*person(subject), *clause.body]
+    if clause.kind == "with" and not any(token.lower == "without" for token in clause.lead):
+        return clause.lead + clause.body if first and later_main else _absolute(clause.body, subject)
+    return []
+
+
+def _absolute(body: list[Token], subject: list[Token]) -> list[Token]:
+    """`with his eyes wide open` -> his eyes are wide open; `with a slight smile` -> he has a slight smile."""
+    for index, token in enumerate(body[1:], start=1):
+        described = token.tags & {"state"} or token.lower.endswith(("ed", "ing", "ly"))
+        if described and body[index - 1].tags & {"face"}:
+            return [*body[:index], word("are" if is_plural(body[:index]) else "is"), *body[index:]]
+    agent = person(subject)
+    owned = body
+    if body[0].lower in ("his", "her", "their"):
+        noun = next((token for token in body if "face" in token.tags), body[-1])
+        owned = body[1:] if is_plural([noun]) else [word("a"), *body[1:]]
+    return [*agent, word("have" if is_plural(agent) else "has"), *owned]
+
+
+def _predicate_for(clause: Clause, out: Sequence[Token]) -> list[Token]:
+    """What completes a bare subject: a predicate, `who raises ...`, or `raising ...` with a verb put in front."""
+    if clause.kind == "participle":
+        return [word("are" if is_plural(out) else "is"), *clause.body]
+    if clause.kind == "with":
+        return [word("have" if is_plural(out) else "has"), *clause.body]
+    if clause.kind in ("predicate", "relative") and verb_index(clause.body) is not None:
+        return clause.body
+    return []
+
+
+def _following(clause: Clause, subject: list[Token], subject_stays: bool, previous_stays: bool) -> list[Token]:
+    """Tokens of a later clause with the words that join it to what is there."""
+    if clause.kind == "predicate" and subject and not subject_stays:
+        first, *others = person(subject)
+        return [*clause.lead, first._replace(text=lower_first(first)), *others, *clause.body]
+    if clause.kind in ("relative", "fragment") and not previous_stays:
+        return []
+    return clause.lead + clause.body
+
+
+def person(subject: Sequence[Token]) -> list[Token]:
+    """The subject to restore: the words there were, or `he`, `she`, `the person` where those name an expression."""
+    words = [token for token in subject if token.is_word]
+    usable = words and words[0].lower not in ("there", "it", "this", "that", "what", "you", "we", "i")
+    head = {token.lower for token in words[-1:]}
+    usable = usable and not head & word_class("containers") and not any(token.tags & CUT for token in words)
+    if usable and (any("face" in token.tags for token in words) or head & word_class("persons|pronouns")):
+        return [word(token.text) for token in words]
+    for token in words:
+        pronoun = _PRONOUNS.get(token.lower)
+        if pronoun:
+            return [word(pronoun)]
+    return [word("the"), word("person")]
+
+
+_PRONOUNS = {"he": "he", "his": "he", "she": "she", "her": "she", "they": "they", "their": "they"}
+
+
+def lower_first(token: Token) -> str:
+    """The token's text in lower case where it only had a capital because it opened a sentence."""
+    return token.text if token.text == "I" else token.text[0].lower() + token.text[1:]
+
+
+def _polish(out: list[Token]) -> str:
+    """Text with leading marks and joints cut and a capital at its beginning."""
+    joints = word_class("coordinators") - {"then"} | {"also"}
+    while out and (out[0].text in PUNCTUATION or out[0].lower in joints):
+        out = out[1:]
+    while out and (out[-1].text in PUNCTUATION or out[-1].lower in joints):
+        out = out[:-1]
+    text = join_tokens(out)
+    return text[:1].upper() + text[1:]
+
+

@@ -1,0 +1,111 @@
+"""FaceXFormer's weights: where they are found, and how they are read into a network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fclip.errors import FclipError
+from fclip.faces.facexformer.network import FaceXFormer
+from fclip.faces.weights import cache_folder, find_file, search_folders
+
+WEIGHTS_FILE = "facexformer.safetensors"
+HUB_REPOSITORY, HUB_FILE, HUB_KEY = "kartiknarayan/facexformer", "ckpts/model.pt", "state_dict_backbone"
+
+log = logging.getLogger(__name__)
+
+
+def find_weights() -> Path:
+    """The converted weights in FCLIP_MODELS or the cache; else fetched from the model's hub page once and converted.
+
+    Raises FclipError that names the file, how to make it, and the back ends that do without.
+    """
+    path = find_file(WEIGHTS_FILE)
+    if path is not None:
+        return path
+    try:
+        return _fetch()
+    except (ImportError, OSError, ValueError, RuntimeError, FclipError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise FclipError(
+            f"facexformer: no {WEIGHTS_FILE} in {' or '.join(map(str, search_folders()))}, and the hub did not give it "
+            f"({reason}); download {HUB_FILE} from huggingface.co/{HUB_REPOSITORY} and run: fclip convert model.pt "
+            f"{cache_folder() / WEIGHTS_FILE} --from facexformer; or use --backend mediapipe or --backend lite"
+        ) from error
+
+
+def _fetch() -> Path:
+    """Download the public checkpoint (1.1 GB) and keep the network's tensors of it (368 MB) in the cache."""
+    from huggingface_hub import hf_hub_download
+
+    log.info("fetching %s of %s from the hub", HUB_FILE, HUB_REPOSITORY)
+    source = Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+    return convert_checkpoint(source, cache_folder() / WEIGHTS_FILE)
+
+
+def convert_checkpoint(source: Path, target: Path) -> Path:
+    """Write the network's tensors of a public `model.pt` to `target`, a .safetensors file; only tensors are unpickled.
+
+    Raises FclipError when the file cannot be read so or is another model.
+    """
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+        state = content[HUB_KEY]
+    except Exception as error:  # whatever a foreign pickle does, it is this one message
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FclipError(f"{source}: not a plain checkpoint with {HUB_KEY} ({reason}); try fclip convert") from error
+    _check(state, source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        temporary = Path(file.name)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, str(temporary))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def load_network(path: str | Path) -> FaceXFormer:
+    """The network with the weights of a .safetensors file, in float32 and eval mode on the CPU.
+
+    Raises FclipError for a missing or unreadable file, and for tensors that are not FaceXFormer's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FclipError(f"{path}: no such weights file")
+    if path.suffix != ".safetensors":
+        raise FclipError(
+            f"{path}: not a .safetensors file; convert it first: fclip convert {path} "
+            f"{path.with_suffix('.safetensors').name} --from facexformer"
+        )
+    try:
+        state = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise FclipError(f"{path}: not a readable .safetensors file ({error}); convert it again") from error
+    _check(state, path)
+    with torch.device("meta"):  # no time spent on values that are replaced at once
+        network = FaceXFormer()
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _check(state: dict[str, Tensor], path: Path) -> None:
+    """Raise FclipError unless the tensors have exactly the network's names and shapes."""
+    with torch.device("meta"):
+        expected = FaceXFormer().state_dict()
+    differing = sorted(expected.keys() ^ state.keys())
+    if differing:
+        raise FclipError(f"{path}: not FaceXFormer's weights: {len(differing)} tensors differ, such as {differing[0]}")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            found, wanted = tuple(state[name].shape), tuple(tensor.shape)
+            raise FclipError(f"{path}: not FaceXFormer's weights: {name} has shape {found}, expected {wanted}")

@@ -1,0 +1,173 @@
+"""The bundled face back end `lite`: finds faces, 68 landmarks and the 11-class parsing with two small networks.
+
+It needs no extra package and no download. Its networks have seen rendered faces only: on rendered clips it is exact,
+on real ones it is a fallback for `mediapipe` and `facexformer` (README has figures for both).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fclip.data.records import LANDMARKS, FaceTrack
+from fclip.errors import ClipFailure
+from fclip.faces.base import check_frames
+from fclip.faces.boxes import centres_and_sides, without_doubles
+from fclip.faces.landmarks import landmark_box
+from fclip.faces.linking import link, scene_cuts
+from fclip.faces.lite_network import FINDER_GRID, FINDER_SIZE, READER_SIZE, load_lite
+from fclip.faces.weights import sha256_file
+
+WEIGHTS = Path(__file__).parent.parent / "resources" / "lite.safetensors"
+CROP_SCALE, CROP_LIFT = 1.9, 0.22  # side of the reader's crop and how far it is moved up for the hair, in face sides
+CANDIDATE, FOUND = 0.2, 0.5  # least score of the finder for a second look; least presence that counts as a face
+MOST_FACES = 8  # candidates looked at in one frame
+CHUNK = 16  # frames or crops that go through a network at once
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reader saw in one square of a frame: landmarks (68, 2) in pixels of the frame, parsing logits
+    (11, 96, 96), presence in [0, 1], and the square: left, top, side in pixels.
+    """
+
+    landmarks: np.ndarray
+    logits: Tensor
+    presence: float
+    area: tuple[int, int, int]
+
+
+class LiteBackend:
+    """FaceBackend and FaceDetector in plain torch. `weights` replaces the bundled file (same format)."""
+
+    name = "lite"
+
+    def __init__(self, device: str = "cpu", weights: str | Path | None = None) -> None:
+        path = Path(weights) if weights else WEIGHTS
+        self.device = torch.device(device)
+        self.networks = load_lite(path).to(self.device).to(memory_format=torch.channels_last)
+        self.fingerprint = {"backend": self.name, "weights": sha256_file(path), "version": "1"}
+
+    @torch.inference_mode()
+    def detect(self, frames: np.ndarray, times: np.ndarray | None = None) -> list[np.ndarray]:
+        """Boxes of all faces, as FaceDetector says; a box may reach beyond the frame. `times` is not used.
+
+        The score is the reader's probability that the place shows a face; those under one half are left out.
+        """
+        wanted = [(index, area) for index, areas in enumerate(self._candidates(check_frames(frames))) for area in areas]
+        found: list[list[np.ndarray]] = [[] for _ in frames]
+        for (index, _), face in zip(wanted, self._read(frames, wanted), strict=True):
+            if face.presence >= FOUND:
+                found[index].append(np.append(landmark_box(face.landmarks), face.presence))
+        return [without_doubles(np.asarray(boxes, np.float32).reshape(-1, 5)) for boxes in found]
+
+    @torch.inference_mode()
+    def analyze(self, frames: np.ndarray, times: np.ndarray | None = None) -> FaceTrack:
+        """Parsing and landmarks of the clip's main face, as FaceBackend says; `times` is not used.
+
+        The main face is the one largest for longest. It is read a second time, in a square around its landmarks.
+        """
+        detections = self.detect(frames)
+        tracks = link(detections, scene_cuts(frames))
+        if not tracks:
+            raise ClipFailure(f"no face found in any of {len(frames)} frames")
+        main = tracks[0]
+        count, height, width = frames.shape[:3]
+        track = FaceTrack(
+            np.zeros((count, height, width), np.uint8), np.zeros((count, LANDMARKS, 2), np.float32),
+            np.zeros(count, np.float32),
+        )  # fmt: skip
+        centres, sides = centres_and_sides(np.stack(main.boxes))
+        areas = [reader_area(centre, side) for centre, side in zip(centres, sides, strict=True)]
+        readings = self._read(frames, list(zip(main.indices, areas, strict=True)))
+        for index, score, face in zip(main.indices, main.scores, readings, strict=True):
+            track.confidence[index] = score
+            track.landmarks[index] = face.landmarks / (width, height)
+            _paste_parsing(track.parsing[index], face)
+        return track
+
+    def _candidates(self, frames: np.ndarray) -> list[list[tuple[int, int, int]]]:
+        """Squares for the reader in which a face may be, for each frame.
+
+        A frame in which nothing is found is searched again at twice the size, for faces half as large.
+        """
+        found: list[list[tuple[int, int, int]]] = [[] for _ in frames]
+        for size in (FINDER_SIZE, 2 * FINDER_SIZE):
+            todo = [index for index, areas in enumerate(found) if not areas]
+            pixels_per_cell = max(frames.shape[1:3]) / size * (FINDER_SIZE // FINDER_GRID)
+            for start in range(0, len(todo), CHUNK):
+                chunk = todo[start : start + CHUNK]
+                maps = self.networks.finder(_letterbox(frames[chunk], size, self.device)).cpu()
+                for index, one in zip(chunk, maps, strict=True):
+                    centres, sides = _peaks(one)
+                    places = zip(centres * pixels_per_cell, sides * pixels_per_cell, strict=True)
+                    found[index] = [reader_area(centre, side) for centre, side in places]
+        return found
+
+    def _read(self, frames: np.ndarray, wanted: list[tuple[int, tuple[int, int, int]]]) -> Iterator[Reading]:
+        """Read the faces in squares, given as (frame index, square)."""
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start : start + CHUNK]
+            crops = torch.stack([_crop(frames[index], area) for index, area in chunk])  # (N, 3, 96, 96)
+            landmarks, parsing, presence = (part.cpu() for part in self.networks.reader(_as_input(crops, self.device)))
+            for row, (_, area) in enumerate(chunk):
+                points = landmarks[row].numpy() * area[2] + area[:2]
+                yield Reading(points, parsing[row], float(presence[row].sigmoid()), area)
+
+
+def _as_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, 3, H, W) -> float in [-1, 1] on the device, channels last."""
+    return (images.to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def _letterbox(frames: np.ndarray, size: int, device: torch.device) -> Tensor:
+    """Scale frames (N, H, W, 3) so that the longer side is `size`; grey below or on the right -> (N, 3, size, size)."""
+    longer = max(frames.shape[1:3])
+    height, width = (max(1, round(side * size / longer)) for side in frames.shape[1:3])
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # (N, 3, H, W)
+    images = functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    return functional.pad(_as_input(images, device), (0, size - width, 0, size - height))
+
+
+def _peaks(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Local maxima of one frame's maps (4, G, G): centres (n, 2) and sides (n,) of faces in cells, best first."""
+    score = maps[0].sigmoid()
+    is_peak = functional.max_pool2d(score[None], 3, 1, 1)[0] == score
+    rows, columns = torch.nonzero(is_peak & (score >= CANDIDATE), as_tuple=True)
+    order = score[rows, columns].argsort(descending=True, stable=True)[:MOST_FACES]
+    rows, columns = rows[order], columns[order]
+    dx, dy, log_side = maps[1:, rows, columns].double()
+    side = log_side.clamp(max=math.log(1.5 * maps.shape[-1])).exp()
+    return torch.stack([columns + 0.5 + dx, rows + 0.5 + dy], 1).numpy(), side.numpy()
+
+
+def reader_area(centre: np.ndarray, side: float) -> tuple[int, int, int]:
+    """The square of whole pixels (left, top, side) that the reader sees of a face of this centre and side."""
+    length = max(8, round(CROP_SCALE * float(side)))
+    return round(float(centre[0]) - length / 2), round(float(centre[1] - CROP_LIFT * side) - length / 2), length
+
+
+def _crop(frame: np.ndarray, area: tuple[int, int, int]) -> Tensor:
+    """Cut a square out of a frame (H, W, 3), border pixels repeated outside, and scale it: uint8 (3, 96, 96)."""
+    left, top, side = area
+    rows = np.clip(np.arange(top, top + side), 0, frame.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + side), 0, frame.shape[1] - 1)
+    patch = torch.from_numpy(frame[rows[:, None], columns]).permute(2, 0, 1)  # (3, side, side)
+    return functional.interpolate(patch[None], (READER_SIZE, READER_SIZE), mode="bilinear", antialias=True)[0]
+
+
+def _paste_parsing(parsing: np.ndarray, face: Reading) -> None:
+    """Write the class ids of a reading into a frame's parsing (H, W)."""
+    left, top, side = face.area
+    scaled = functional.interpolate(face.logits[None], (side, side), mode="bilinear", align_corners=False)
+    ids = scaled[0].argmax(0).to(torch.uint8).numpy()  # (side, side)
+    height, width = parsing.shape
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    parsing[y0:y1, x0:x1] = ids[y0 - top : y1 - top, x0 - left : x1 - left]

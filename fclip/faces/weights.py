@@ -1,0 +1,86 @@
+"""Where the weights of face back ends lie: the folder FCLIP_MODELS, else the user's cache, else downloaded once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+
+from fclip.errors import FclipError
+
+MAX_DOWNLOAD = 64 << 20  # bytes
+TIMEOUT = 60  # seconds without a byte
+
+log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """The user's cache of downloaded files: $XDG_CACHE_HOME/fclip, by default ~/.cache/fclip."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fclip"
+
+
+def search_folders() -> list[Path]:
+    """Folders searched for weights, in order: $FCLIP_MODELS if it is set, then the cache."""
+    models = os.environ.get("FCLIP_MODELS")
+    return [*([Path(models)] if models else []), cache_folder()]
+
+
+def find_file(name: str) -> Path | None:
+    """The first file called `name` in the folders searched; None if there is none."""
+    return next((folder / name for folder in search_folders() if (folder / name).is_file()), None)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_or_download(name: str, url: str, sha256: str) -> Path:
+    """The file `name`, downloaded from `url` into the cache when no folder has it.
+
+    Raises FclipError when it cannot be had, or when the file found or downloaded has another hash: it is then not used,
+    and a download not kept.
+    """
+    path = find_file(name)
+    if path is None:
+        path = cache_folder() / name
+        log.info("downloading %s from %s", name, url)
+        _download(url, path, sha256)
+    elif (found := sha256_file(path)) != sha256:
+        raise FclipError(f"{path}: sha256 is {found}, expected {sha256}; delete the file and it is downloaded again")
+    return path
+
+
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Fetch `url` into a temporary file beside `path`, check its hash, and only then put it in place."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+                total = 0
+                while block := response.read(1 << 16):
+                    total += len(block)
+                    if total > MAX_DOWNLOAD:
+                        raise FclipError(f"{url}: more than {MAX_DOWNLOAD} bytes, which cannot be {path.name}")
+                    file.write(block)
+        found = sha256_file(temporary)
+        if found != sha256:
+            raise FclipError(f"{url}: sha256 of the download is {found}, expected {sha256}; it was not kept")
+        os.replace(temporary, path)
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        raise FclipError(
+            f"{path.name} cannot be downloaded from {url} ({error}); put it into {path.parent} or set FCLIP_MODELS"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""What every model of fclip is: what it is built from, the batch it takes, the output, the trainable weights.
+
+Shape letters: B clips, T frames, C classes, E joint width, M modalities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fclip.errors import FclipError
+from fclip.models.clip import CLIP_MEAN, CLIP_STD, LoadedClip
+from fclip.models.weights import check_state
+
+MODALITIES = ("frames", "parsing", "landmarks", "caption")  # the order of weights and of fusion everywhere
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How frames become input: size, (x - mean) / std on [0, 1] pixels, squash or crop (short side, centre)."""
+
+    image_size: int = 224
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    resize: str = "squash"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training recipe of a variant's paper; `milestones` are epochs, for schedule "multistep" only."""
+
+    optimizer: str = "sgd"
+    lr: float = 3e-4
+    epochs: int = 30
+    batch_size: int = 16
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What `create_model` hands to a variant's function: everything that the model is built from.
+
+    `options` is an instance of the variant's own options dataclass (plain JSON values only).
+    """
+
+    variant: str
+    clip: LoadedClip
+    classes: tuple[str, ...]
+    frames: int
+    options: Any
+    longclip_weights: str | Path | None = None
+
+
+@dataclass
+class ModelOutput:
+    """What `forward` returns.
+
+    logits (B, C) of the fused representation; modality_logits name -> (B, C); weights (B, M) in the order of
+    `modalities`, those that this batch had; features by name (joint width E); loss, or None without labels.
+    """
+
+    logits: Tensor
+    modality_logits: dict[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
+    features: dict[str, Tensor] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
+    loss: Tensor | None = None
+
+
+class ExpressionModel(nn.Module):
+    """Base of all variants: names, preprocessing, recipe, and reading and writing the trainable weights.
+
+    `forward(batch)` takes "frames" (B, T, 3, H, W) normalised, optional "parsing" and "landmarks" of the same
+    shape, optional "captions" token ids (B, L) or "caption_features", optional "labels" (B,), and returns a
+    ModelOutput. The public name of a trainable tensor is its module path (`public_name` may shorten it).
+    """
+
+    def __init__(
+        self, spec: ModelSpec, modalities: tuple[str, ...] = ("frames",),
+        preprocess: Preprocess | None = None, recipe: Recipe | None = None,
+    ) -> None:
+        super().__init__()
+        self.variant = spec.variant
+        self.classes = spec.classes
+        self.frames = spec.frames
+        self.modalities = modalities
+        self.clip_name = spec.clip.name
+        self.clip_sha256 = spec.clip.sha256
+        self.clip_weights = spec.clip.weights
+        self.options: dict[str, Any] = asdict(spec.options)
+        self.preprocess = preprocess or Preprocess(spec.clip.image_size, spec.clip.mean, spec.clip.std)
+        self.recipe = recipe or Recipe()
+        self.tokenizer = spec.clip.tokenizer
+        self.prompts: dict[str, list[str]] = {}
+        self.longclip_weights: str | None = None
+        self.longclip_sha256: str | None = None
+        self.clip = spec.clip.model
+
+    def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
+        raise NotImplementedError
+
+    def public_name(self, name: str) -> str:
+        """The name in checkpoints of the parameter whose module path is `name`."""
+        return name
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
+        return {self.public_name(name): p for name, p in self.named_parameters() if p.requires_grad}
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """The trainable tensors by their public names (METHOD 2.9), detached, on their device."""
+        return {name: p.detach() for name, p in self._trainable().items()}
+
+    @torch.no_grad()
+    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
+        """Copy `state` into the trainable tensors; FclipError names what is missing, unexpected or misshapen."""
+        own = self._trainable()
+        check_state(state, own, f"checkpoint of variant {self.variant}")
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimizer groups: weight decay, but not on biases and norms. FclipError if nothing is trainable."""
+        trainable = list(self._trainable().values())
+        if not trainable:
+            raise FclipError(f"variant {self.variant} with these options has no trainable parameter")
+        groups = [
+            {"params": [p for p in trainable if p.ndim > 1], "lr": lr, "weight_decay": weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]

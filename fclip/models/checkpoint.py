@@ -1,0 +1,125 @@
+"""The public checkpoint format `fclip-1` (METHOD 2.9): trainable tensors only, and what they were trained on.
+
+One .safetensors file. Its header holds `format` = "fclip-1" and `fclip`, a JSON object with variant, clip,
+clip_sha256, classes in order, frames, prompts, options, and what training adds: dataset, fold, seed, epoch,
+selection, metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import fclip
+from fclip.errors import FclipError
+from fclip.models.base import ExpressionModel
+from fclip.models.registry import create_model
+
+FORMAT = "fclip-1"
+WEIGHTS = "model.safetensors"
+POINTERS = ("BEST", "LAST")
+
+
+def model_metadata(model: ExpressionModel) -> dict[str, Any]:
+    """What a checkpoint says about its model: all that `load_model` needs to build it again."""
+    return {
+        "fclip": fclip.__version__,
+        "variant": model.variant,
+        "clip": model.clip_name,
+        "clip_sha256": model.clip_sha256,
+        "clip_weights": model.clip_weights,
+        "longclip_sha256": model.longclip_sha256,
+        "longclip_weights": model.longclip_weights,
+        "classes": list(model.classes),
+        "frames": model.frames,
+        "prompts": model.prompts,
+        "options": model.options,
+    }
+
+
+def save_checkpoint(path: str | Path, model: ExpressionModel, **metadata: Any) -> None:
+    """Write the trainable tensors of `model` as one fclip-1 file, under a temporary name first.
+
+    `metadata` adds plain JSON values: dataset, fold, seed, epoch, selection, metrics.
+    """
+    path = Path(path)
+    header = {"format": FORMAT, "fclip": json.dumps({**model_metadata(model), **metadata}, sort_keys=True)}
+    state = {name: tensor.cpu().contiguous() for name, tensor in model.trainable_state().items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(state, str(temporary), header)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read an fclip-1 file: (tensors by public name, metadata). FclipError if it is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FclipError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except SafetensorError as error:
+        raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
+    if header.get("format") != FORMAT:
+        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {header.get('format')!r}")
+    return state, json.loads(header["fclip"])
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The weights file meant by `path`: a file, a checkpoint folder, or a run folder (its BEST, else its LAST)."""
+    path = Path(path)
+    if path.is_file() and path.name not in POINTERS:
+        return path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    pointers = [path] if path.is_file() else [path / name for name in POINTERS]
+    pointer = next((p for p in pointers if p.is_file()), None)
+    if pointer is None:
+        raise FclipError(f"{path}: no checkpoint (a .safetensors file, or a run folder with BEST or LAST)")
+    run = pointer.parent.resolve()
+    target = (run / pointer.read_text().strip()).resolve()
+    target = target / WEIGHTS if target.is_dir() else target
+    if not target.is_relative_to(run) or not target.is_file():
+        raise FclipError(f"{pointer}: points to {target}, which is no checkpoint of this run")
+    return target
+
+
+def load_model(
+    run_or_file: str | Path, clip_weights: str | Path | None = None,
+    longclip_weights: str | Path | None = None, classes: Sequence[str] | None = None,
+) -> ExpressionModel:
+    """Build the model of a checkpoint (file or run folder) and load it, in eval mode.
+
+    CLIP weights come from the recorded source unless given; their SHA-256 must be the recorded one. `classes`, if
+    given, must equal the checkpoint's. FclipError says what differs.
+    """
+    path = find_checkpoint(run_or_file)
+    state, meta = load_checkpoint(path)
+    if classes is not None and list(classes) != meta["classes"]:
+        raise FclipError(f"{path}: trained on classes {meta['classes']}, but {list(classes)} are asked for")
+    model = create_model(
+        meta["variant"], meta["clip"], meta["classes"], meta["frames"], clip_weights or meta["clip_weights"],
+        longclip_weights or meta["longclip_weights"], **meta["options"],
+    )
+    check_metadata(model, meta, path)
+    model.load_trainable_state(state)
+    return model.eval()
+
+
+def check_metadata(model: ExpressionModel, meta: dict[str, Any], path: Path) -> None:
+    """Raise FclipError unless frozen weights, class names and prompts of `model` are those of the checkpoint."""
+    own = model_metadata(model)
+    for key in ("variant", "clip", "clip_sha256", "longclip_sha256", "classes", "frames", "prompts"):
+        if own[key] != meta[key]:
+            raise FclipError(f"{path}: {key} differs: the checkpoint has {meta[key]}, the model {own[key]}")

@@ -1,0 +1,199 @@
+"""Converters of trained models into fclip-1 checkpoints: DFER-CLIP, EmoCLIP, CoOp and CoCoOp."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from fclip.errors import FclipError
+from fclip.models.clip import load_clip
+from fclip.models.convert.archive import Archive
+from fclip.models.convert.source import (
+    Converted,
+    Given,
+    Stored,
+    clip_shapes,
+    find_clip,
+    find_state,
+    module_shapes,
+    read,
+    require,
+    under,
+    visual_shapes,
+)
+from fclip.models.convert.words import recover_texts
+from fclip.models.descriptions import class_texts, read_descriptions
+from fclip.models.temporal import TemporalTransformer
+from fclip.models.weights import weights_sha256
+
+TEMPORAL_NAMES = (  # of the released code -> ours
+    (r"^cls_token$", "class_token"),
+    (r"^pos_embedding$", "positions"),
+    (r"^temporal_transformer\.layers\.(\d+)\.", r"blocks.\1."),
+    (r"\.0\.fn\.norm\.", ".norm_attention."),
+    (r"\.0\.fn\.fn\.to_qkv\.", ".qkv."),
+    (r"\.0\.fn\.fn\.to_out\.0\.", ".out."),
+    (r"\.1\.fn\.norm\.", ".norm_mlp."),
+    (r"\.1\.fn\.fn\.net\.0\.", ".up."),
+    (r"\.1\.fn\.fn\.net\.3\.", ".down."),
+)
+HEADS = 8  # of the temporal transformers of both papers; not visible in the shapes
+
+
+def dfer_clip(archive: Archive, given: Given) -> Converted:
+    """DFER-CLIP's checkpoint: image tower, temporal transformer and context; the class texts from `token_suffix`.
+
+    The file has no class names: 7 or 11 classes are in the paper's order (happiness, sadness, ...), others must be
+    given. Its text tower is stock CLIP, of which only the SHA-256 is kept. Released models see pixels in [0, 1].
+    """
+    state, ballast = find_state(archive)
+    parts = {prefix: under(state, prefix) for prefix in (
+        "image_encoder.", "temporal_net.", "prompt_learner.", "text_encoder.", "clip_model_.")}
+    _refuse_others(archive, state, tuple(parts))
+    name = find_clip(parts["image_encoder."], archive.path)
+    what = f"{archive.path} as DFER-CLIP on {name}"
+    shapes = clip_shapes(name)
+    require(parts["image_encoder."], visual_shapes(name), f"{what}, image_encoder")
+    require(parts["clip_model_."], shapes, f"{what}, clip_model_")
+    prompt = _check_prompt(parts["prompt_learner."], shapes, what)
+    temporal = _temporal(parts["temporal_net."], shapes["text_projection"][1], what)
+    clip_text = read({k: t for k, t in parts["clip_model_."].items() if not k.startswith("visual.")}, torch.float32)
+    texts, ids = recover_texts(prompt["token_suffix"].read(), clip_text["token_embedding.weight"], archive.path)
+    classes = _classes(archive, given, len(texts))
+    kept = {**{f"image_encoder.{k}": t for k, t in parts["image_encoder."].items()},
+            **{f"temporal_net.{k}": t for k, t in temporal.items()}, "prompt_learner.ctx": prompt["ctx"]}
+    options = {
+        "context": prompt["ctx"].shape[-2], "class_specific": len(prompt["ctx"].shape) == 3, "position": "end",
+        "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal), "text_mode": "description",
+        "descriptions": dict(zip(classes, texts, strict=True)), "normalize": "none", "resize": "squash",
+    }
+    metadata = _metadata("dfer-clip", name, weights_sha256(clip_text), classes, temporal, texts, options)
+    epoch = archive.tree.get("epoch") if isinstance(archive.tree, dict) else None
+    metadata |= {"prompt_ids": ids, "epoch": epoch if isinstance(epoch, int) else None}
+    taken = sorted(k for k in state if k.startswith(("image_encoder.", "temporal_net.")) or k == "prompt_learner.ctx")
+    return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
+
+
+def emoclip(archive: Archive, given: Given) -> Converted:
+    """EmoCLIP's zero-shot model: temporal transformer and scale. Any classes; the built-in eleven unless given."""
+    state, ballast = find_state(archive)
+    parts = {prefix: under(state, prefix) for prefix in ("backbone.", "temporal.")}
+    _refuse_others(archive, state, (*parts, "logit_scale"))
+    name = find_clip(under(parts["backbone."], "visual."), archive.path)
+    what = f"{archive.path} as EmoCLIP on {name}"
+    shapes = clip_shapes(name)
+    require(parts["backbone."], shapes, f"{what}, backbone")
+    temporal = _temporal(parts["temporal."], shapes["text_projection"][1], what)
+    require({k: t for k, t in state.items() if k == "logit_scale"}, {"logit_scale": ()}, what)
+    classes = list(given.classes or read_descriptions(None))
+    texts = class_texts(classes, "description")
+    options = {
+        "objective": "captions", "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal),
+        "head_width": temporal["blocks.0.out.weight"].shape[1] // HEADS,
+        "mlp_width": temporal["blocks.0.up.weight"].shape[0],
+        "text_mode": "description", "descriptions": dict(zip(classes, texts, strict=True)),
+    }
+    sha256 = weights_sha256(read(parts["backbone."], torch.float32))
+    metadata = _metadata("emoclip", name, sha256, classes, {}, texts, options)
+    kept = {**{f"temporal.{k}": t for k, t in temporal.items()}, "logit_scale": state["logit_scale"]}
+    taken = sorted(k for k in state if not k.startswith("backbone."))
+    return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
+
+
+def coop(archive: Archive, given: Given) -> Converted:
+    """CoOp's or CoCoOp's prompt learner; its class names are recovered with the token embedding of the CLIP it was on.
+
+    The file does not say which CLIP: ViT-B-16 unless `given.clip`; the exact match of its token rows proves it.
+    """
+    state, ballast = find_state(archive)
+    frozen = [k for k in state if k.startswith(("image_encoder.", "text_encoder.")) or k in ("logit_scale", "dtype")]
+    prompt = {k.removeprefix("prompt_learner."): t for k, t in state.items() if k not in frozen}
+    clip = load_clip(given.clip or "ViT-B-16", given.clip_weights)
+    what = f"{archive.path} as CoOp on {clip.name}"
+    shapes = {k: tuple(t.shape) for k, t in clip.model.state_dict().items()}
+    meta = {k: t for k, t in prompt.items() if k.startswith("meta_net.")}
+    _check_prompt({k: t for k, t in prompt.items() if k not in meta}, shapes, what)
+    if meta:
+        require(meta, _meta_shapes(*shapes["text_projection"][::-1]), what)
+    table = clip.model.token_embedding.weight
+    texts, ids = recover_texts(prompt["token_suffix"].read(), table, archive.path)
+    texts = [text.removesuffix(".").strip() for text in texts]
+    if given.classes and list(given.classes) != texts:
+        raise FclipError(f"{archive.path}: was trained on classes {texts}, not {list(given.classes)}")
+    options: dict[str, Any] = {"context": prompt["ctx"].shape[-2], "init": ""}
+    if not meta:
+        options |= {"class_specific": len(prompt["ctx"].shape) == 3, "position": "end"}
+    metadata = _metadata("cocoop" if meta else "coop", clip.name, clip.sha256, texts, {}, texts, options)
+    metadata |= {"prompt_ids": ids, "clip_weights": clip.weights}
+    kept = {f"prompt_learner.{k}": t for k, t in {"ctx": prompt["ctx"], **meta}.items()}
+    taken = sorted(k for k in state if k.removeprefix("prompt_learner.") in ("ctx", *meta))
+    return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
+
+
+def _metadata(
+    variant: str, clip: str, sha256: str, classes: list[str], temporal: Stored, texts: list[str],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """What fclip-1 says about a model; the frame count is that of the temporal transformer's positions, else 16."""
+    frames = temporal["positions"].shape[1] - 1 if "positions" in temporal else 16
+    return {
+        "variant": variant, "clip": clip, "clip_sha256": sha256, "clip_weights": None, "longclip_sha256": None,
+        "longclip_weights": None, "classes": classes, "frames": frames, "prompts": {"class": texts}, "options": options,
+    }
+
+
+def _refuse_others(archive: Archive, state: Stored, known: tuple[str, ...]) -> None:
+    other = sorted(name for name in state if not name.startswith(known))
+    if other:
+        raise FclipError(f"{archive.path}: has {len(other)} tensor(s) of another model: {', '.join(other[:3]):.200}")
+
+
+def _check_prompt(prompt: Stored, shapes: dict[str, tuple[int, ...]], what: str) -> Stored:
+    """Check ctx (K, W) or (C, K, W) and its token buffers (C, 1, W), (C, length-1-K, W) against each other."""
+    length, width = shapes["positional_embedding"]
+    suffix, ctx = prompt.get("token_suffix"), prompt.get("ctx")
+    if suffix is None or ctx is None or len(suffix.shape) != 3 or len(ctx.shape) not in (2, 3):
+        raise FclipError(f"{what}: lacks a prompt learner's ctx and token_suffix")
+    classes, context = suffix.shape[0], ctx.shape[-2]
+    require(prompt, {
+        "ctx": (classes, context, width) if len(ctx.shape) == 3 else (context, width),
+        "token_prefix": (classes, 1, width), "token_suffix": (classes, length - 1 - context, width),
+    }, what)
+    return prompt
+
+
+def _temporal(state: Stored, width: int, what: str) -> Stored:
+    """The temporal transformer under our names, checked against the module that will hold it."""
+    renamed: Stored = {}
+    for name, tensor in state.items():
+        for pattern, ours in TEMPORAL_NAMES:
+            name = re.sub(pattern, ours, name)
+        renamed[name] = tensor
+    depth = sum(name.endswith(".qkv.weight") for name in renamed)
+    first = [renamed.get(name) for name in ("positions", "blocks.0.out.weight", "blocks.0.up.weight")]
+    if any(tensor is None or len(tensor.shape) < 2 for tensor in first):
+        raise FclipError(f"{what}: lacks the temporal transformer's positions and blocks")
+    positions, inner, mlp_width = (tensor.shape[axis] for tensor, axis in zip(first, (1, 1, 0), strict=True) if tensor)
+    with torch.device("meta"):
+        module = TemporalTransformer(width, positions, depth, HEADS, inner // HEADS, mlp_width)
+    require(renamed, module_shapes(module), f"{what}, temporal transformer (our names)")
+    return renamed
+
+
+def _meta_shapes(width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
+    hidden = width_in // 16
+    return {"meta_net.linear1.weight": (hidden, width_in), "meta_net.linear1.bias": (hidden,),
+            "meta_net.linear2.weight": (width_out, hidden), "meta_net.linear2.bias": (width_out,)}
+
+
+def _classes(archive: Archive, given: Given, count: int) -> list[str]:
+    """The names given, or the published order for 7 and 11 classes."""
+    published = list(read_descriptions(None))
+    names = list(given.classes) if given.classes else published[:count] if count in (7, len(published)) else None
+    if names is None:
+        raise FclipError(f"{archive.path}: has {count} classes and no names for them; give them in order (--classes)")
+    if len(names) != count:
+        raise FclipError(f"{archive.path}: has {count} classes, but {len(names)} names are given")
+    return names

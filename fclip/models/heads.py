@@ -1,0 +1,45 @@
+"""From a video feature to logits and loss, for the variants with one modality; and the contrast of clips and captions.
+
+The symmetric contrastive loss is EmoCLIP's (Foteinopoulou & Patras, FG 2024). All in float32, under autocast too.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fclip.models.base import ModelOutput
+
+
+def classify(logits: Tensor, video: Tensor, labels: Tensor | None) -> ModelOutput:
+    """The output of a model with one modality: logits (B, C), video feature (B, E), cross-entropy with labels."""
+    loss = None if labels is None else F.cross_entropy(logits.float(), labels)
+    weights = logits.new_ones(len(logits), 1)
+    return ModelOutput(logits, {"frames": logits}, weights, {"frames": video}, ("frames",), loss)
+
+
+def cosine_logits(features: Tensor, texts: Tensor, scale: float | Tensor) -> Tensor:
+    """scale * cos(feature, text): (B, E) and texts (C, E), or (B, C, E) if each clip has its own, -> (B, C)."""
+    with torch.autocast(features.device.type, enabled=False):
+        features, texts = F.normalize(features.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+        return scale * (features.unsqueeze(-2) @ texts.transpose(-1, -2)).squeeze(-2)
+
+
+def same_text(texts: Tensor) -> Tensor:
+    """Which rows are equal: ids (B, L) or cached features (B, E) -> group number of each row (B,)."""
+    return torch.unique(texts, dim=0, return_inverse=True)[1]
+
+
+def contrastive_loss(features: Tensor, texts: Tensor, scale: float | Tensor, groups: Tensor) -> Tensor:
+    """Symmetric InfoNCE between clips (B, E) and their texts (B, E): mean of both directions, a scalar.
+
+    Pairs of one group (B,) have the same text and are not negatives of each other (METHOD 5). 0 for no pairs.
+    """
+    if not len(features):
+        return features.sum()
+    logits = cosine_logits(features, texts, scale)  # (B, B)
+    pairs = torch.arange(len(logits), device=logits.device)
+    same = (groups[:, None] == groups[None]) & (pairs[:, None] != pairs[None])
+    logits = logits.masked_fill(same, float("-inf"))
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2

@@ -1,0 +1,89 @@
+"""What a report is made of, whatever its format: headings, paragraphs, tables, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Starts a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `note` marks it as a caveat."""
+
+    text: str
+    note: bool = False
+
+
+class Flag(str):
+    """A table cell that a reader must not overlook: test-set selection, captions that saw the label."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure, in percent or as it is, with its deviation over seeds where there are several."""
+
+    value: float
+    deviation: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
+
+
+Cell = str | int | float | Measure | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: one name a column, rows of cells (None = nothing to say), an optional caption."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the HTML page: SVG text of a plot, or JPEG bytes of a photograph; its caption says what it shows."""
+
+    data: str | bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures side by side where there is room; `wide` ones take the page's whole width."""
+
+    pictures: Sequence[Picture]
+    wide: bool = False
+
+
+Block = Heading | Text | Table | Pictures
+
+
+def is_number(cell: Cell) -> bool:
+    """Whether a cell is set as a number, to the right."""
+    return isinstance(cell, (int, float, Measure))
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell as plain text: floats with two digits, whole numbers with thousands separators, None as a dash."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:.2f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return str(cell)
+
+
+def drop_empty_columns(table: Table) -> Table:
+    """The table without the columns in which no row says anything."""
+    kept = [i for i in range(len(table.head)) if any(row[i] is not None for row in table.rows)]
+    return Table([table.head[i] for i in kept], [[row[i] for i in kept] for row in table.rows], table.caption)

@@ -1,0 +1,132 @@
+"""Why clips were classified as they were, stored beside a run's predictions, and the pictures made from it.
+
+`<run>/eval/explanations.npz`, arrays without pickle: keys (N,), labels (N,), classes (C,), modalities (M,), positive and
+negative (N, M, C) cosines to the label texts, weights (N, M), logits (N, C), frames uint8 (N, S, H, W, 3), attention
+(N, S, Hp, Wp) of the class token over the patches of these S frames (S = 0 for a model without frames).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from fclip.data.files import atomic_write
+from fclip.errors import FclipError
+from fclip.report.blocks import Picture
+
+MAX_BYTES = 256 << 20
+SIDE = 112  # pixels of a stored frame
+GAP = 3
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """The arrays of an explanations.npz; see the module's text."""
+
+    keys: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    modalities: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    weights: np.ndarray
+    logits: np.ndarray
+    frames: np.ndarray
+    attention: np.ndarray
+
+    def __post_init__(self) -> None:
+        n, m, c = len(self.keys), len(self.modalities), len(self.classes)
+        wanted = {"labels": (n,), "positive": (n, m, c), "negative": (n, m, c), "weights": (n, m), "logits": (n, c)}
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise FclipError(f"explanations: {name} has shape {getattr(self, name).shape}, not {shape}")
+        if self.frames.shape[:2] != self.attention.shape[:2] or len(self.frames) != n:
+            raise FclipError("explanations: frames and attention are of different clips")
+
+
+def write_explanations(path: Path, found: Explanations) -> None:
+    """Write the .npz; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{field.name: getattr(found, field.name) for field in fields(found)})
+    with atomic_write(path) as temp:
+        temp.write_bytes(buffer.getvalue())
+
+
+def read_explanations(path: Path) -> Explanations:
+    """Read an explanations.npz; FclipError if it is none, or too large."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise FclipError(f"{path}: larger than {MAX_BYTES} bytes; make it again: fclip report --explain")
+        with np.load(path, allow_pickle=False) as arrays:
+            return Explanations(**{field.name: arrays[field.name] for field in fields(Explanations)})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FclipError(f"{path}: not an explanations file ({error}); make it again: fclip report --explain") from None
+
+
+def class_similarities(found: Explanations) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{modality: (positive (C,), negative (C,))}: mean cosine to the texts of the true class; nan without a clip."""
+    result = {}
+    for m, modality in enumerate(found.modalities):
+        means = [np.full(len(found.classes), np.nan) for _ in range(2)]
+        for c, name in enumerate(found.classes):
+            clips = found.labels == name
+            if clips.any():
+                means[0][c], means[1][c] = (each[clips, m, c].mean() for each in (found.positive, found.negative))
+        result[str(modality)] = (means[0], means[1])
+    return result
+
+
+def attention_pictures(found: Explanations, most: int) -> list[Picture]:
+    """One picture a clip: its frames, and below them where the class token looks; classes take turns."""
+    if not found.attention.size:
+        return []
+    pictures = []
+    for index in spread_over_classes(found.labels.tolist(), most):
+        scores = np.exp(found.logits[index] - found.logits[index].max())
+        best = int(scores.argmax())
+        caption = (
+            f"{found.keys[index]}: true {found.labels[index]}, predicted {found.classes[best]} "
+            f"({100 * scores[best] / scores.sum():.0f} %)"
+        )
+        pictures.append(Picture(_jpeg(_overlay(found.frames[index], found.attention[index])), caption))
+    return pictures
+
+
+def spread_over_classes(labels: Sequence[str], most: int) -> list[int]:
+    """Indices of up to `most` clips, one of each class before a second of any, in the order of the clips."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for index, label in enumerate(labels):
+        ranked.append((seen.get(label, 0), index))
+        seen[label] = seen.get(label, 0) + 1
+    return sorted(index for _, index in sorted(ranked)[:most])
+
+
+def _overlay(frames: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Frames (S, H, W, 3) in a row, and below them with attention (S, Hp, Wp) in orange, scaled over the clip."""
+    from PIL import Image
+
+    height, width = frames.shape[1:3]
+    low, high = float(attention.min()), float(attention.max())
+    rows = []
+    for frame, patches in zip(frames, attention, strict=True):
+        heat = Image.fromarray(((patches - low) / max(high - low, 1e-9)).astype(np.float32))
+        share = 0.75 * np.clip(np.asarray(heat.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)[..., None]
+        mixed = share * np.array([255.0, 110.0, 0.0]) + (1 - share) * (0.6 * frame)
+        column = np.concatenate([frame, np.full((GAP, width, 3), 255, np.uint8), mixed.astype(np.uint8)])
+        rows.append(np.pad(column, ((0, 0), (0, GAP), (0, 0)), constant_values=255))
+    return np.concatenate(rows, axis=1)[:, :-GAP]
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()

@@ -1,0 +1,68 @@
+"""Drawing with Matplotlib, without a display: figures for a page (SVG in the text's colour) or for a file (PNG).
+
+All figures are as narrow as a phone's page, so that their labels stay readable there.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+WIDTH = 4.4  # inches
+FOREGROUND = "#010203"  # stands for the text's colour in SVG
+# Okabe and Ito's colours, told apart by colour-blind readers and legible on white and black, less the yellow
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#9467bd")
+MARKERS = "osD^vPX*"
+_SETTINGS = {
+    "svg.fonttype": "none", "svg.hashsalt": "fclip", "text.parse_math": False, "font.size": 8, "axes.titlesize": 8,
+    "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 7.5, "legend.framealpha": 0.0,
+    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.4, "lines.markersize": 5,
+    "grid.color": "#88888855", "grid.linewidth": 0.6,
+}  # fmt: skip
+_COLOURED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "axes.titlecolor")
+
+
+class Canvas:
+    """A figure with one plot: `axes` to draw on, then `svg()` or `png()`."""
+
+    def __init__(self, height: float) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(WIDTH, height), dpi=160, layout="constrained")
+        FigureCanvasAgg(self.figure)
+        self.axes: Any = self.figure.add_subplot()
+
+    def svg(self) -> str:
+        """The figure as an SVG element on a transparent ground, its lines and letters in the surrounding colour."""
+        buffer = io.StringIO()
+        self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        text = buffer.getvalue()
+        text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg ") :], flags=re.DOTALL)
+        text = re.sub(r"<g id=\"[^\"]*\"", "<g", text)  # numbered anew in each figure, so not unique in a page
+        text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px sans-serif", text)
+        return text.replace(FOREGROUND, "currentColor").strip()
+
+    def png(self) -> bytes:
+        """The figure as PNG on white; the same figure gives the same bytes."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+        return buffer.getvalue()
+
+
+@contextmanager
+def canvas(height: float) -> Iterator[Canvas]:
+    """A new figure of phone width and `height` inches, with fclip's settings while it is drawn and saved."""
+    from matplotlib import cycler, rc_context
+
+    style = {**_SETTINGS, **dict.fromkeys(_COLOURED, FOREGROUND), "axes.prop_cycle": cycler(color=COLOURS)}
+    with rc_context(style):
+        yield Canvas(height)
+
+
+def legend_below(axes: Any, columns: int = 2) -> None:
+    """Put the legend under the plot, where it hides nothing."""
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)

@@ -1,0 +1,83 @@
+"""A report's text and tables as Markdown (for a README) or LaTeX (booktabs, for a paper); pictures are left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fclip.report.blocks import Block, Cell, Flag, Heading, Measure, Table, Text, cell_text, is_number
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "–": "--", "±": r"$\pm$", "→": r"$\rightarrow$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def render_markdown(title: str, blocks: Sequence[Block]) -> str:
+    """The report as Markdown; characters that Markdown or HTML would act on are escaped."""
+    parts = [f"# {_md(title)}"]
+    for block in blocks:
+        if isinstance(block, Heading):
+            parts.append(f"## {_md(block.text)}")
+        elif isinstance(block, Text):
+            parts.append(("> " if block.note else "") + _md(block.text))
+        elif isinstance(block, Table):
+            parts.append(_markdown_table(block))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [
+        "| " + " | ".join(map(_md, table.head)) + " |",
+        "|" + "|".join(" ---: " if _is_numeric(table, i) else " --- " for i in range(len(table.head))) + "|",
+    ]
+    for row in table.rows:
+        lines.append("| " + " | ".join(f"**{_md(c)}**" if isinstance(c, Flag) else _md(cell_text(c)) for c in row) + " |")
+    return "\n".join(([_md(table.caption) + "\n"] if table.caption else []) + lines)
+
+
+def _md(text: str) -> str:
+    """Text with Markdown's and HTML's characters made harmless, on one line."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
+
+
+def render_latex(title: str, blocks: Sequence[Block]) -> str:
+    r"""The report as LaTeX to \input: sections, paragraphs and booktabs tables; needs \usepackage{booktabs}."""
+    parts = [f"% {' '.join(title.split())}; needs \\usepackage{{booktabs}}"]
+    for block in blocks:
+        if isinstance(block, Heading):
+            parts.append(f"\\section*{{{_tex(block.text)}}}")
+        elif isinstance(block, Text):
+            parts.append(_tex(block.text))
+        elif isinstance(block, Table):
+            parts.append(_latex_table(block))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table) -> str:
+    columns = "".join("r" if _is_numeric(table, i) else "l" for i in range(len(table.head)))
+    rows = [" & ".join(map(_tex_cell, row)) + r" \\" for row in table.rows]
+    caption = [f"\\caption{{{_tex(table.caption)}}}"] if table.caption else []
+    head = " & ".join(map(_tex, table.head)) + r" \\"
+    return "\n".join(
+        [r"\begin{table}", r"\centering", *caption, f"\\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule",
+         *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    )  # fmt: skip
+
+
+def _tex_cell(cell: Cell) -> str:
+    if isinstance(cell, Measure):
+        return _tex(str(cell))
+    return f"\\textbf{{{_tex(cell)}}}" if isinstance(cell, Flag) else _tex(cell_text(cell))
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
+
+
+def _is_numeric(table: Table, column: int) -> bool:
+    """Whether all cells of a column that say something are numbers."""
+    cells = [row[column] for row in table.rows if row[column] is not None]
+    return bool(cells) and all(map(is_number, cells))

@@ -1,0 +1,218 @@
+"""Rows of results for tables and plots, and the tables: one row a method, over its folds and seeds.
+
+A row is what engine.aggregate gives, with these keys added by `complete_row`: options {name: value} of --set, test_clips,
+uar_interval and war_interval (95 %), ece, reliability, repeated (folds and seeds that come twice), trained_captions.
+Rates are fractions in rows and percent in tables.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fclip.report.blocks import Block, Cell, Flag, Heading, Measure, Table, Text, drop_empty_columns
+from fclip.report.intervals import fold_clips, fold_mean_intervals
+from fclip.report.published import Method, PublishedTable, published_figures
+
+Row = Mapping[str, Any]
+Clips = Mapping[str, tuple[int, int]]  # key -> (true, predicted) class indices: a prediction table
+RENDERED = ("demo7", "demo11")
+
+
+def complete_row(row: Row, members: Sequence[Row], tables: Sequence[Clips], options: dict[str, Any]) -> dict[str, Any]:
+    """A row of `aggregate` with what a report adds, from its members' results and prediction tables."""
+    by_fold: dict[str, list[Clips]] = {}
+    for member, table in zip(members, tables, strict=True):
+        by_fold.setdefault(str(member["fold"]), []).append(table)
+    folds = [fold_clips(group) for _, group in sorted(by_fold.items())]
+    intervals = fold_mean_intervals(folds, len(row["classes"]))
+    times = Counter((str(m["fold"]), m["seed"]) for m in members)
+    return {
+        **row,
+        "options": options,
+        "test_clips": sum(len(fold.true) for fold in folds),
+        "uar_interval": intervals["uar"],
+        "war_interval": intervals["war"],
+        "ece": float(np.mean([m["ece"] for m in members])),
+        "reliability": pooled_reliability([m["reliability"] for m in members]),
+        "repeated": sorted(pair for pair, count in times.items() if count > 1),
+        "trained_captions": next((m["trained_captions"] for m in members if m.get("trained_captions")), None),
+    }
+
+
+def pooled_reliability(curves: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """Reliability over the clips of several tables: counts added, confidence and accuracy weighted by them."""
+    counts = np.array([curve["count"] for curve in curves], dtype=float)  # (R, bins)
+    total = counts.sum(0)
+    pooled = {
+        name: (counts * np.array([curve[name] for curve in curves])).sum(0) / np.maximum(total, 1)
+        for name in ("confidence", "accuracy")
+    }
+    return {"count": total.tolist(), **{name: values.tolist() for name, values in pooled.items()}}
+
+
+def is_in_domain(row: Row) -> bool:
+    """Whether a transfer was tested on the data set that it was trained on."""
+    return row["source"] == row["dataset"]
+
+
+def data_name(row: Row) -> str:
+    """The data set, with the source of a transfer before it."""
+    if row["source"] in (None, "none"):
+        return str(row["dataset"])
+    return f"{row['source']} → {row['dataset']}"
+
+
+def method_name(row: Row) -> str:
+    """The variant with the options and modalities that make it differ from its default."""
+    notes = [f"{name}={value}" for name, value in row["options"].items()]
+    notes += [f"without {name}" for name in row.get("without") or () if name != "caption" or row["source"] is None]
+    return f"{row['variant']} ({', '.join(notes)})" if notes else str(row["variant"])
+
+
+def row_name(row: Row, rows: Sequence[Row]) -> str:
+    """A short name of a row that tells it from the others in `rows`: method, and data and CLIP where these vary."""
+    parts = [method_name(row)]
+    if len({data_name(r) for r in rows}) > 1:
+        parts.insert(0, data_name(row))
+    if len({r["clip"] for r in rows}) > 1:
+        parts.append(row["clip"])
+    if len({r["selection"] for r in rows}) > 1:
+        parts.append(str(row["selection"]))
+    return ", ".join(parts)
+
+
+def rests_on(row: Row) -> str:
+    """What a result rests on: data, selection mode, captions and whether they saw the label. A Flag if it flatters."""
+    seen, used = row.get("trained_captions"), row.get("captions")
+    parts = ["rendered faces"] if row["dataset"] in RENDERED else []
+    if row["source"] is not None:
+        parts.append("IN-DOMAIN, not zero-shot" if is_in_domain(row) else "zero-shot")
+    if row["trainable"] or row["source"] not in (None, "none"):
+        parts.append({"last": "last checkpoint", "val": "best on a held-out part"}.get(row["selection"], "BEST ON TEST"))
+    for captions, where in ((seen, "trained with"), (used, "tested with")):
+        if captions:
+            how = "that SAW THE LABEL" if captions["label_shown"] else "label-blind"
+            parts.append(f"{where} captions ({captions['model']}, {how})")
+    if not seen and not used:
+        parts.append("no captions")
+    text = "; ".join(parts)
+    return Flag(text) if any(word in text for word in ("IN-DOMAIN", "BEST ON TEST", "SAW THE LABEL")) else text
+
+
+def figures(row: Row) -> list[Cell]:
+    """UAR and WAR in percent with deviation over seeds, and their intervals."""
+    several = len(row["seeds"]) > 1
+    measures: list[Cell] = [
+        Measure(100 * row[name], 100 * row[f"{name}_deviation"] if several else None) for name in ("uar", "war")
+    ]
+    return measures + [interval_text(row["uar_interval"]), interval_text(row["war_interval"])]
+
+
+def interval_text(bounds: Sequence[float]) -> str:
+    """An interval in percent."""
+    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+
+
+FIGURES = ("UAR", "WAR", "UAR 95 %", "WAR 95 %")
+PUBLISHED = ("published UAR", "published WAR")
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """All results, best WAR of a data set last, beside published figures of the same data set, method and CLIP model."""
+    head = ["method", "data", "CLIP", *FIGURES, *PUBLISHED, "ECE", "folds", "seeds", "clips",
+            "trained parameters", "rests on", "published figures rest on"]  # fmt: skip
+    table: list[list[Cell]] = []
+    for row in rows:
+        found = published_figures(row)
+        uar, war = found[1] if found else (None, None)
+        table.append(
+            [method_name(row), data_name(row), row["clip"], *figures(row), uar, war, Measure(100 * row["ece"]),
+             len(row["folds"]), len(row["seeds"]), row["test_clips"], row["trainable"] or None, rests_on(row),
+             found[0].rests_on() if found else None]
+        )  # fmt: skip
+    return drop_empty_columns(Table(head, table))
+
+
+def recall_table(rows: Sequence[Row], names: Sequence[str], data: str) -> Table:
+    """Recall of each class in percent, pooled over folds and seeds; rows of one data set, called `data`."""
+    head = ["method", *rows[0]["classes"], "UAR", "WAR"]
+    table: list[list[Cell]] = []
+    for name, row in zip(names, rows, strict=True):
+        recall: list[Cell] = [None if value is None else 100 * value for value in class_recall(row).values()]
+        table.append([name, *recall, 100 * row["uar"], 100 * row["war"]])
+    return Table(head, table, f"{data}: recall of each class in percent, pooled over folds and seeds")
+
+
+def class_recall(row: Row) -> dict[str, float | None]:
+    """Recall of each class from the row's confusion matrix; None for a class without clips."""
+    confusion = np.asarray(row["confusion"])
+    support = confusion.sum(1)
+    return {
+        name: float(confusion[i, i] / support[i]) if support[i] else None for i, name in enumerate(row["classes"])
+    }
+
+
+def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
+    """A paper's table with ours beside it, in its order, for every data set that `rows` have; nothing if none is ours."""
+    placed = [[row for row in rows if table.place(row) == i] for i in range(len(table.rows))]
+    if not any(placed):
+        return []
+    blocks: list[Block] = [Heading(table.title)]
+    datasets = sorted({row["dataset"] for group in placed for row in group})
+    if table.recall:
+        labels = [label for label, _ in table.rows]
+        for dataset in datasets:
+            named = [(n, r) for n, group in zip(labels, placed, strict=True) for r in group if r["dataset"] == dataset]
+            blocks.append(recall_table([row for _, row in named], [name for name, _ in named], dataset))
+    else:
+        head = ["method", "data", "CLIP", *FIGURES, *PUBLISHED, "rests on", "published figures rest on"]
+        lines = []
+        for (label, method), ours in zip(table.rows, placed, strict=True):
+            lines += _published_lines(label, method, ours, datasets)
+        blocks.append(drop_empty_columns(Table(head, lines)))
+    if all(dataset in RENDERED for dataset in datasets):
+        blocks.append(Text("On rendered faces; the paper's figures are of real ones, so they do not stand here."))
+    return blocks
+
+
+def _published_lines(label: str, method: Method, ours: Sequence[Row], datasets: Sequence[str]) -> list[list[Cell]]:
+    """The lines of one method of a published table: ours, and the paper's for the data sets that we did not run."""
+    lines: list[list[Cell]] = []
+    for row in sorted(ours, key=lambda row: (row["dataset"], row["clip"])):
+        uar, war = method.figures_for(row) or (None, None)
+        basis = None if uar is None else method.rests_on()
+        lines.append([label, data_name(row), row["clip"], *figures(row), uar, war, rests_on(row), basis])
+    for dataset in datasets:
+        if dataset in method.figures and dataset not in {row["dataset"] for row in ours}:
+            uar, war = method.figures[dataset]
+            lines.append([label, dataset, method.clip, *[None] * 4, uar, war, "not run", method.rests_on()])
+    return lines
+
+
+def caveats(rows: Sequence[Row]) -> list[Block]:
+    """What a reader of the table must know, only as far as it applies."""
+    texts = [
+        "UAR: mean recall over the classes that a fold has; WAR: accuracy; ECE: expected calibration error; all in "
+        "percent. Means over folds, then over seeds; ± is the deviation over seeds; intervals are bootstrap over the "
+        "test clips."
+    ]
+    notes = []
+    if any(row["dataset"] in RENDERED for row in rows):
+        notes.append("Rendered faces (demo7, demo11) say nothing about real ones.")
+    if any(row["selection"] == "best-on-test" for row in rows):
+        notes.append("BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often "
+                     "are; such figures are optimistic.")  # fmt: skip
+    if any(is_in_domain(row) for row in rows):
+        notes.append("IN-DOMAIN: trained on the data set that is tested; this is no zero-shot transfer.")
+    if any((row.get(name) or {}).get("label_shown") for row in rows for name in ("captions", "trained_captions")):
+        notes.append("SAW THE LABEL: the captions were written by someone, or a model, that knew the label.")
+    for row in rows:
+        if row["repeated"]:
+            fold, seed = row["repeated"][0]
+            notes.append(f"{method_name(row)} on {data_name(row)}: fold {fold}, seed {seed} was run several times with "
+                         "other settings; the row is their mean. Name the runs to tell them apart.")  # fmt: skip
+    return [*(Text(text) for text in texts), *(Text(text, note=True) for text in notes)]

@@ -1,0 +1,139 @@
+"""Reading video: against PyAV alone, sparse reading of long videos, memory for 10 seconds and for 10 minutes.
+
+PyAV alone means: open the file and decode, on one thread, the frames that must be decoded (up to the last one wanted),
+with no conversion to RGB and no list of time stamps. fclip's side does all that `preprocess --crop none` needs of the
+decoder: packet scan, sampling plan, 16 frames as RGB at 224 x 224.
+
+    python -m tests.bench.bench_decode [--minutes 10] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from fclip.data.sampling import SamplingPlan
+from fclip.data.video import iter_windows, open_source, read_clip
+
+PLAN = SamplingPlan(16)
+SIZE = (224, 224)
+
+
+def make_video(path: Path, seconds: int, preset: str, size: tuple[int, int], copies: int = 1) -> Path:
+    """An H.264 file of a drifting noise picture; `copies` repeats the packets, so that long files cost no encoding."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 255, (size[1] // 4 + 64, size[0] // 4 + 64, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    rate = 25
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"preset": preset, "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        packets = []
+        for index in range(seconds * rate):
+            shift = 128 + int(100 * np.sin(index / 12))
+            frame = np.ascontiguousarray(texture[shift : shift + size[1], shift : shift + size[0]])
+            packets += stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+        packets += stream.encode()
+        kept = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in packets]
+        base = Fraction(packets[0].time_base)
+        step = int(seconds / base)
+        for copy in range(copies):
+            for data, pts, dts, key in kept:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = stream, base
+                packet.pts, packet.dts, packet.is_keyframe = pts + copy * step, dts + copy * step, key
+                container.mux(packet)
+    return path
+
+
+def best(function: Callable[[], object], repeats: int) -> float:
+    """Least processor seconds of several calls (other work on the machine does not count)."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def decode_until(path: Path, last: int | None) -> int:
+    """PyAV alone: decode frames 0 to `last` on one thread."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for count, _ in enumerate(container.decode(stream)):
+            if count == last:
+                break
+    return count
+
+
+def compare(path: Path, repeats: int) -> float:
+    """fclip's speed of reading 16 frames as a share of PyAV's of decoding up to the last of them."""
+    source = open_source(path)
+    last = int(PLAN.indices(source.timeline)[-1])
+    source.close()
+    alone = best(lambda: decode_until(path, last), repeats)
+    ours = best(lambda: read_clip(path, PLAN, size=SIZE), repeats)
+    print(f"  {path.name:28s} PyAV {alone * 1e3:7.1f} ms   fclip {ours * 1e3:7.1f} ms   speed x {alone / ours:.2f}")
+    return alone / ours
+
+
+def peak_memory(job: str, path: Path) -> float:
+    """Peak resident set, in MiB above that of the imports, of one job in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measure, (job, str(path)))
+
+
+def _measure(job: str, path: str) -> float:
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets the recorded peak back
+    if job == "clip":
+        read_clip(path, PLAN, size=SIZE)
+    else:
+        for _ in iter_windows(path, 4.0, 2.0, 16, SIZE):
+            pass
+    return _resident("VmHWM") - before
+
+
+def _resident(which: str) -> float:
+    """Resident set of this process, now (VmRSS) or at its peak (VmHWM), in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(which)).split()[1]) / 1024
+
+
+def main() -> None:
+    """Print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        short = make_video(root / "10s_320x240.mp4", 10, "medium", (320, 240))
+        clips = [make_video(root / "3s_640x360.mp4", 3, "medium", (640, 360)), short]
+        real = Path(os.environ.get("FCLIP_SAMPLES", "../shared/samples")) / "clips"
+        clips += sorted(real.glob("*.m*")) if real.is_dir() else []
+        print("16 frames at 224 x 224 against PyAV decoding alone, one thread each:")
+        ratios = [compare(path, args.repeats) for path in clips]
+        print(f"  geometric mean x {np.exp(np.mean(np.log(ratios))):.2f}, least x {min(ratios):.2f}")
+        long = make_video(root / "long.mp4", 10, "ultrafast", (320, 240), copies=args.minutes * 6)
+        everything = best(lambda: decode_until(long, None), 1)
+        sparse = best(lambda: read_clip(long, PLAN, size=SIZE), args.repeats)
+        ratio = everything / sparse
+        print(f"{args.minutes} minutes, 16 frames: {sparse * 1e3:.0f} ms; decoding everything takes x {ratio:.1f}")
+        for job in ("clip", "windows"):
+            small, large = peak_memory(job, short), peak_memory(job, long)
+            print(f"peak memory of {job}: {small:.0f} MiB for 10 s, {large:.0f} MiB for {args.minutes} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Which face back ends there are, how one is made, third parties' back ends, and what every back end may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fclip.data.records import FaceTrack
+from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
+from fclip.faces import registry
+from fclip.faces.base import FaceBackend, FaceDetector, analyze_clips, check_frames, milliseconds
+from fclip.faces.registry import create_backend, create_detector, list_backends
+
+CLIP = np.full((3, 8, 10, 3), 90, np.uint8)
+
+
+class Thresholds:
+    """A back end of one's own: bright pixels are skin. What the documentation promises: 30 lines are enough."""
+
+    name = "thresholds"
+
+    def __init__(self, device: str = "cpu", weights: str | Path | None = None, level: int = 50) -> None:
+        self.level = level
+        self.fingerprint = {"backend": self.name, "level": str(level)}
+
+    def analyze(self, frames: np.ndarray, times: np.ndarray | None = None) -> FaceTrack:
+        parsing = (check_frames(frames).mean(-1) > self.level).astype(np.uint8)
+        if not parsing.any():
+            raise ClipFailure("nothing bright")
+        count = len(frames)
+        return FaceTrack(parsing, np.full((count, 68, 2), 0.5, np.float32), np.ones(count, np.float32))
+
+
+class Together(Thresholds):
+    """The same, seeing all clips at once."""
+
+    def analyze_many(
+        self, clips: Sequence[np.ndarray], times: Sequence[np.ndarray | None]
+    ) -> list[FaceTrack | ClipFailure]:
+        return [ClipFailure(f"seen together: {len(clips)}") for _ in clips]
+
+
+@pytest.fixture
+def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        EntryPoint("thresholds", f"{__name__}:Thresholds", registry.GROUP),
+        EntryPoint("broken", "no_such_package:Backend", registry.GROUP),
+        EntryPoint("lite", f"{__name__}:Thresholds", registry.GROUP),  # must not take a built-in name
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.GROUP else [])
+
+
+def test_unknown_name_lists_all_names(third_party: None) -> None:
+    with pytest.raises(UsageError, match="'nose'.*facexformer, mediapipe, lite, broken, thresholds"):
+        create_backend("nose")
+
+
+def test_third_party_back_end(third_party: None) -> None:
+    backend = create_backend("thresholds", level=60)
+    assert isinstance(backend, FaceBackend) and not isinstance(backend, FaceDetector)
+    assert backend.fingerprint["level"] == "60"
+    assert backend.analyze(CLIP).parsing.all()
+    rows = {row.name: row for row in list_backends()}
+    assert rows["thresholds"].needs == f"from {__name__}:Thresholds"
+    assert "bundled" in rows["lite"].needs
+    with pytest.raises(UsageError, match="cannot find faces in whole pictures"):
+        create_detector("thresholds")
+
+
+def test_third_party_back_end_that_does_not_load(third_party: None) -> None:
+    with pytest.raises(FclipError, match="'broken'.*no_such_package"):
+        create_backend("broken")
+
+
+def test_mediapipe_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'fclip\[mediapipe\]'"):
+        create_backend("mediapipe")
+    assert {row.name: row.installed for row in list_backends()}["mediapipe"] is False
+
+
+def test_clips_one_by_one_and_together() -> None:
+    dark = np.zeros_like(CLIP)
+    alone = analyze_clips(Thresholds(), [CLIP, dark, CLIP])
+    assert [type(result) for result in alone] == [FaceTrack, ClipFailure, FaceTrack]
+    assert str(alone[1]) == "nothing bright"
+    together = analyze_clips(Together(), [CLIP, dark])
+    assert [str(result) for result in together] == ["seen together: 2"] * 2
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4, 3), np.float32), np.zeros((0, 4, 4, 3), np.uint8),
+        np.zeros((1, 4, 0, 3), np.uint8), np.zeros((1, 4, 4, 4), np.uint8), [[1]],
+    ],
+)
+def test_frames_of_a_wrong_kind(frames: Any) -> None:
+    with pytest.raises(ClipFailure):
+        check_frames(frames)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30))
+def test_timestamps_always_rise(times: list[float]) -> None:
+    stamps = milliseconds(np.array(times), len(times))
+    assert len(stamps) == len(times)
+    assert all(isinstance(stamp, int) and stamp >= 0 for stamp in stamps)
+    assert all(a < b for a, b in zip(stamps, stamps[1:], strict=False))
+
+
+def test_timestamps_are_the_clips_own() -> None:
+    assert milliseconds(np.array([0.1, 0.14, 0.14, 0.3]), 4) == [100, 140, 141, 300]
+    assert milliseconds(None, 3) == [0, 40, 80]

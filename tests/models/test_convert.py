@@ -1,0 +1,302 @@
+"""`convert` on small models of every kind, in the layout in which their authors distribute them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from distributed_files import EMOTIONS, token_buffers, write_coop, write_dfer_clip, write_torchscript
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fclip.errors import FclipError, UsageError
+from fclip.models import load_model
+from fclip.models.clip import load_clip
+from fclip.models.convert import KINDS, convert
+from fclip.models.convert.words import recover_texts
+from fclip.models.registry import create_model
+
+TOKENIZER = SimpleTokenizer()
+TEXTS = [f"a {word} mouth, raised cheeks, and the eyebrows' ends lifted." for word in ("smiling", "flat", "tight")]
+
+
+@pytest.fixture(scope="module")
+def clip_state() -> dict[str, Tensor]:
+    """The small CLIP with random weights, under OpenAI's names."""
+    return load_clip("tiny", "random").model.state_dict()
+
+
+@pytest.fixture
+def clip_file(tmp_path: Path, clip_state: dict[str, Tensor]) -> Path:
+    save_file(clip_state, tmp_path / "clip.safetensors")
+    return tmp_path / "clip.safetensors"
+
+
+def header(path: Path) -> dict:
+    with safe_open(path, framework="pt") as file:
+        return {**file.metadata(), "fclip": json.loads(file.metadata()["fclip"])}
+
+
+def temporal_state(prefix: str, frames: int, depth: int, inner: int, mlp: int, width: int = 128) -> dict[str, Tensor]:
+    """A temporal transformer under the released names."""
+    shapes = {"cls_token": (1, 1, width), "pos_embedding": (1, frames + 1, width)}
+    for layer in range(depth):
+        attention, net = (f"temporal_transformer.layers.{layer}.{part}.fn." for part in (0, 1))
+        shapes |= {f"{attention}norm.weight": (width,), f"{attention}norm.bias": (width,),
+                   f"{attention}fn.to_qkv.weight": (3 * inner, width), f"{attention}fn.to_out.0.weight": (width, inner),
+                   f"{attention}fn.to_out.0.bias": (width,), f"{net}norm.weight": (width,), f"{net}norm.bias": (width,),
+                   f"{net}fn.net.0.weight": (mlp, width), f"{net}fn.net.0.bias": (mlp,),
+                   f"{net}fn.net.3.weight": (width, mlp), f"{net}fn.net.3.bias": (width,)}
+    generator = torch.Generator().manual_seed(0)
+    return {prefix + name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
+
+
+def dfer_state(clip: dict[str, Tensor], texts: list[str], shared: bool = False) -> dict[str, Tensor]:
+    visual = {k.removeprefix("visual."): v for k, v in clip.items() if k.startswith("visual.")}
+    text = {k: v for k, v in clip.items() if not k.startswith(("visual.", "token_embedding", "logit_scale"))}
+    ctx = torch.randn((8, 128) if shared else (len(texts), 8, 128), generator=torch.Generator().manual_seed(1)) * 0.1
+    return {
+        "prompt_learner.ctx": ctx, **token_buffers(clip["token_embedding.weight"], texts, 8),
+        **{f"text_encoder.{k}": v for k, v in text.items()}, **{f"image_encoder.{k}": v + 0.01 for k, v in visual.items()},
+        **temporal_state("temporal_net.", 8, 1, 512, 1024), **{f"clip_model_.{k}": v for k, v in clip.items()},
+    }
+
+
+def emoclip_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"logit_scale": torch.tensor(3.0), **{f"backbone.{k}": v for k, v in clip.items()},
+            **temporal_state("temporal.", 1023, 2, 64, 32)}
+
+
+def coop_state(clip: dict[str, Tensor], conditional: bool = False) -> dict[str, Tensor]:
+    names = [f"{name}." for name in EMOTIONS]
+    state = {"prompt_learner.ctx": torch.randn(4, 128), **token_buffers(clip["token_embedding.weight"], names, 4)}
+    if conditional:
+        shapes = {"linear1.weight": (8, 128), "linear1.bias": (8,), "linear2.weight": (128, 8), "linear2.bias": (128,)}
+        state |= {f"prompt_learner.meta_net.{k}": torch.randn(shape) for k, shape in shapes.items()}
+    return state
+
+
+def aim_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
+    visual = {k.removeprefix("visual."): v for k, v in clip.items() if k.startswith("visual.") and k != "visual.proj"}
+    state = {"temporal_embedding": torch.randn(1, 8, 128), **visual}
+    for block in range(4):
+        for adapter in ("T_Adapter", "S_Adapter", "MLP_Adapter"):
+            name = f"transformer.resblocks.{block}.{adapter}"
+            state |= {f"{name}.D_fc1.weight": torch.randn(32, 128), f"{name}.D_fc1.bias": torch.randn(32),
+                      f"{name}.D_fc2.weight": torch.randn(128, 32), f"{name}.D_fc2.bias": torch.randn(128)}
+    return {**{f"backbone.{k}": v for k, v in state.items()}, "cls_head.fc_cls.weight": torch.randn(7, 128)}
+
+
+def test_openai_archive_becomes_plain_weights(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    scalars = {"input_resolution": torch.tensor(80), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+    half = {k: v.half() if k.endswith("proj") else v for k, v in clip_state.items()}
+    write_torchscript(tmp_path / "clip.pt", {**half, **scalars, "transformer.resblocks.0.attn_mask": torch.zeros(77, 77)})
+    report = convert(tmp_path / "clip.pt", tmp_path / "new" / "clip.safetensors", "openai")
+    assert set(report.taken) == clip_state.keys()
+    assert set(report.dropped) == {*scalars, "transformer.resblocks.0.attn_mask"} and report.missing == ()
+    written = load_file(tmp_path / "new" / "clip.safetensors")
+    assert written.keys() == half.keys() and all(torch.equal(written[k], half[k]) for k in half)
+    loaded = load_clip("tiny", tmp_path / "new" / "clip.safetensors").model.state_dict()
+    assert all(torch.equal(loaded[k], half[k].float()) for k in half)
+    assert header(tmp_path / "new" / "clip.safetensors")["fclip"]["clip"] == "tiny"
+    with pytest.raises(FclipError, match="fclip convert"):
+        load_clip("tiny", tmp_path / "clip.pt")  # the archive itself is refused, and the message names this command
+
+
+def test_farl_without_its_image_modelling_head(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    extras = {"visual.lm_head.weight": torch.ones(4), "visual.mask_token": torch.ones(1), "visual.ln_lm.bias": torch.ones(1)}
+    torch.save({"state_dict": {**clip_state, **extras}, "epoch": 64}, tmp_path / "farl.pth")
+    report = convert(tmp_path / "farl.pth", tmp_path / "out.safetensors", "farl")
+    assert set(report.dropped) == {*extras, "epoch"}
+    assert load_clip("tiny", tmp_path / "out.safetensors").sha256 == load_clip("tiny", "random").sha256
+
+
+def test_longclip_keeps_both_tables(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    tables = {"positional_embedding": torch.randn(248, 128), "positional_embedding_res": torch.randn(248, 128)}
+    torch.save({**clip_state, **tables}, tmp_path / "longclip.pt")
+    convert(tmp_path / "longclip.pt", tmp_path / "out.safetensors", "longclip")
+    written = load_file(tmp_path / "out.safetensors")
+    assert all(torch.equal(written[k], tables[k]) for k in tables) and len(written) == len(clip_state) + 1
+    torch.save(clip_state, tmp_path / "clip.pt")
+    with pytest.raises(FclipError, match="positional_embedding_res"):
+        convert(tmp_path / "clip.pt", tmp_path / "bad.safetensors", "longclip")
+
+
+def test_aim_under_public_names(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    state = aim_state(clip_state)
+    torch.save({"meta": {"epoch": 30}, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "aim.pth")
+    report = convert(tmp_path / "aim.pth", tmp_path / "out.safetensors", "aim")
+    assert set(report.dropped) == {"meta", "optimizer", "cls_head.fc_cls.weight"} and report.missing == ("visual.proj",)
+    written = load_file(tmp_path / "out.safetensors")
+    base = create_model("base", "tiny", EMOTIONS, 8, "random")
+    frames = {k: v.shape for k, v in base.trainable_state().items() if k.startswith("frames.")}
+    assert {k: v.shape for k, v in written.items() if k.startswith("frames.")} == frames
+    adapter = "transformer.resblocks.2.MLP_Adapter.D_fc2.bias"
+    assert torch.equal(written["frames.blocks.2.mlp.up.bias"], state[f"backbone.{adapter}"])
+    assert torch.equal(written["visual.ln_post.weight"], clip_state["visual.ln_post.weight"])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_dfer_clip_recovers_texts_and_loads(tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], shared: bool) -> None:
+    state = dfer_state(clip_state, TEXTS, shared)
+    write_dfer_clip(tmp_path / "model.pth", state)
+    out = tmp_path / "out.safetensors"
+    report = convert(tmp_path / "model.pth", out, "dfer-clip", classes=["joy", "calm", "stress"])
+    assert report.metadata["options"]["descriptions"] == dict(zip(("joy", "calm", "stress"), TEXTS, strict=True))
+    assert [TOKENIZER.encode(text) for text in TEXTS] == report.metadata["prompt_ids"]
+    assert {"optimizer", "recorder", "best_acc", "epoch", "prompt_learner.token_suffix"} < set(report.dropped)
+    model = load_model(out, clip_weights=clip_file, classes=["joy", "calm", "stress"])
+    assert model.preprocess.mean == (0, 0, 0) and model.preprocess.std == (1, 1, 1) and model.preprocess.resize == "squash"
+    trained = model.trainable_state()
+    assert torch.equal(trained["prompt_learner.ctx"], state["prompt_learner.ctx"])
+    assert torch.equal(trained["image_encoder.proj"], state["image_encoder.proj"])
+    assert torch.equal(trained["temporal_net.blocks.0.up.bias"],
+                       state["temporal_net.temporal_transformer.layers.0.1.fn.fn.net.0.bias"])
+    with torch.no_grad():
+        assert model({"frames": torch.rand(1, 8, 3, 80, 80)}).logits.isfinite().all()
+
+
+def test_dfer_clip_needs_names_for_other_class_counts(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    write_dfer_clip(tmp_path / "model.pth", dfer_state(clip_state, TEXTS))
+    with pytest.raises(FclipError, match="3 classes"):
+        convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip")
+    with pytest.raises(FclipError, match="2 names"):
+        convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", classes=["a", "b"])
+
+
+def test_converted_dfer_clip_refuses_another_clip(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    write_dfer_clip(tmp_path / "model.pth", dfer_state(clip_state, TEXTS))
+    convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", classes=["a", "b", "c"])
+    changed = {**clip_state, "ln_final.bias": clip_state["ln_final.bias"] + 1e-3}
+    save_file(changed, tmp_path / "other.safetensors")
+    with pytest.raises(FclipError, match="clip_sha256"):
+        load_model(tmp_path / "out.safetensors", clip_weights=tmp_path / "other.safetensors")
+    changed = {**clip_state, "visual.ln_pre.bias": clip_state["visual.ln_pre.bias"] + 1}  # replaced by its own tower
+    save_file(changed, tmp_path / "other.safetensors")
+    load_model(tmp_path / "out.safetensors", clip_weights=tmp_path / "other.safetensors")
+
+
+def test_emoclip_loads_with_any_classes(tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor]) -> None:
+    state = emoclip_state(clip_state)
+    torch.save({f"module.{k}": v for k, v in state.items()}, tmp_path / "emoclip.pth")
+    report = convert(tmp_path / "emoclip.pth", tmp_path / "out.safetensors", "emoclip", classes=EMOTIONS)
+    assert all(name.startswith("backbone.") for name in report.dropped)
+    model = load_model(tmp_path / "out.safetensors", clip_weights=clip_file)
+    assert model.classes == EMOTIONS and model.options["head_width"] == 8
+    assert torch.equal(model.trainable_state()["logit_scale"], torch.tensor(3.0))
+    convert(tmp_path / "emoclip.pth", tmp_path / "eleven.safetensors", "emoclip")
+    assert len(load_model(tmp_path / "eleven.safetensors", clip_weights=clip_file).classes) == 11
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_coop_recovers_class_names(
+    tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], conditional: bool
+) -> None:
+    state = coop_state(clip_state, conditional)
+    write_coop(tmp_path / "model.pth.tar-50", state)
+    make = partial(convert, tmp_path / "model.pth.tar-50", tmp_path / "out.safetensors", "coop", clip="tiny")
+    report = make(clip_weights=clip_file)
+    assert report.metadata["variant"] == ("cocoop" if conditional else "coop")
+    model = load_model(tmp_path / "out.safetensors")
+    assert model.classes == EMOTIONS
+    assert all(torch.equal(model.trainable_state()[k], state[k]) for k in model.trainable_state())
+    with pytest.raises(FclipError, match="trained on classes"):
+        make(clip_weights=clip_file, classes=EMOTIONS[::-1])
+    other = {**clip_state, "token_embedding.weight": clip_state["token_embedding.weight"] + 1e-4}
+    save_file(other, tmp_path / "other.safetensors")
+    with pytest.raises(FclipError, match="another CLIP"):
+        make(clip_weights=tmp_path / "other.safetensors")
+
+
+def test_facexformer_entry_is_taken_without_the_optimizer(tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    listed = json.loads((files("fclip") / "resources" / "facexformer_tensors.json").read_text())
+    assert len(listed) == 505 and sum(torch.Size(s).numel() for s in listed.values()) == 91_985_943 + 24 * 2401 + 2 * 128
+    state = {k: torch.zeros(s, dtype=torch.int64 if k.endswith("_index") else torch.float16) for k, s in listed.items()}
+    torch.save({"state_dict_backbone": state, "optimizer": {"state": {0: torch.ones(2)}}}, tmp_path / "model.pt")
+    report = convert(tmp_path / "model.pt", tmp_path / "out.safetensors", "facexformer")
+    assert len(report.taken) == 505 and report.dropped == ("optimizer",)
+    with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
+        assert set(file.keys()) == set(listed)
+    state["linear_fuse.weight"] = torch.zeros(256, 1024, 1, 2, dtype=torch.float16)
+    torch.save({"state_dict_backbone": state}, tmp_path / "model.pt")
+    with pytest.raises(FclipError, match=r"linear_fuse.weight has shape \(256, 1024, 1, 2\), expected \(256, 1024, 1, 1\)"):
+        convert(tmp_path / "model.pt", tmp_path / "bad.safetensors", "facexformer")
+
+
+# -- files that do not fit ----------------------------------------------------------------------------------------
+
+
+def wrong(state: dict[str, Tensor], how: str) -> dict[str, Tensor]:
+    name = next(k for k in state if k.endswith(("conv1.weight", "ctx")))
+    if how == "shape":
+        return {**state, name: state[name][..., :-1].clone()}
+    if how == "missing":
+        return {k: v for k, v in state.items() if k != name}
+    if how == "integers":
+        return {**state, name: state[name].long()}
+    return {**state, "head.weight": torch.zeros(2)}
+
+
+@pytest.mark.parametrize("how", ["shape", "missing", "integers", "surplus"])
+@pytest.mark.parametrize("kind", ["openai", "farl", "aim", "dfer-clip", "emoclip", "coop"])
+def test_states_that_do_not_fit_are_refused(
+    tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], kind: str, how: str
+) -> None:
+    states = {"openai": clip_state, "farl": clip_state, "aim": aim_state(clip_state), "emoclip": emoclip_state(clip_state),
+              "dfer-clip": dfer_state(clip_state, TEXTS), "coop": coop_state(clip_state)}
+    torch.save({"state_dict": wrong(states[kind], how)}, tmp_path / "a.pth")
+    with pytest.raises(FclipError) as error:
+        convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, ["x", "y", "z"], "tiny", clip_file)
+    assert "a.pth" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_archive_of_another_model_is_refused(tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor]) -> None:
+    states = {"openai": clip_state, "aim": aim_state(clip_state), "emoclip": emoclip_state(clip_state),
+              "dfer-clip": dfer_state(clip_state, TEXTS), "coop": coop_state(clip_state), "other": {"w": torch.ones(2)}}
+    for source, state in states.items():
+        torch.save({"state_dict": state}, tmp_path / "a.pth")
+        for kind in KINDS:
+            same = {source, kind} <= {"openai", "farl"}
+            if kind != source and not same:
+                with pytest.raises(FclipError) as error:
+                    convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, ["x", "y", "z"], "tiny", clip_file)
+                assert "\n" not in str(error.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth", "clip.safetensors"]
+
+
+def test_arguments_are_checked(tmp_path: Path, clip_file: Path) -> None:
+    with pytest.raises(UsageError, match="choose from openai"):
+        convert(clip_file, tmp_path / "out.safetensors", "vgg")
+    with pytest.raises(UsageError, match="own source"):
+        convert(clip_file, clip_file, "openai")
+    with pytest.raises(FclipError, match="no such file"):
+        convert(tmp_path / "nothing.pt", tmp_path / "out.safetensors", "openai")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FclipError, match="written"):
+        convert(clip_file, tmp_path / "file" / "out.safetensors", "openai")
+
+
+WORDS = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]) | st.just(" ") | st.sampled_from("éß漢😀"), max_size=40)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts=st.lists(WORDS, min_size=1, max_size=3), half=st.booleans())
+def test_any_text_is_recovered_from_its_rows(texts: list[str], half: bool) -> None:
+    """The recovered text has the same tokens, whatever was written."""
+    table = torch.randn(49408, 8, generator=torch.Generator().manual_seed(0))
+    ids = TOKENIZER([f"X {text}" for text in texts])
+    rows = table[ids][:, 2:]
+    suffix, table = (rows.half(), table) if half else (rows, table)
+    recovered, found = recover_texts(suffix, table, Path("file"))
+    assert torch.equal(TOKENIZER([f"X {text}" for text in recovered]), ids)
+    assert found == [row[2 : row.index(49407)] for row in ids.tolist()]

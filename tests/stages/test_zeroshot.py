@@ -1,0 +1,51 @@
+"""Zero-shot transfer: the target's class names only, the source run reused, captions left out, in-domain named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fclip.errors import FclipError
+from fclip.stages import zeroshot
+from tests.pipeline import build_workspace
+
+SMALL = {"clip": "tiny", "clip_weights": "random", "epochs": 1, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def both(workspace, tmp_path_factory):
+    """demo7 of the session's workspace and a small demo11 under one root."""
+    root = tmp_path_factory.mktemp("both")
+    (root / "demo7").symlink_to(workspace / "demo7")
+    return build_workspace(root, "demo11", 55)
+
+
+def test_transfer_from_eleven_classes_to_seven(both):
+    report = zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", **SMALL))
+    row = report.values["results"][0]
+    assert (row["source"], row["dataset"], row["clips"], len(row["folds"])) == ("demo11", "demo7", 35, 5)
+    assert len(row["classes"]) == 7
+    assert row["modalities"] == ["frames"], "captions of the target stay unused"
+    assert any("zero-shot" in line for line in report.lines)
+    run = both / "runs" / "demo11-dagger-fold1-seed0"
+    stamp = (run / "LAST").stat().st_mtime_ns
+    zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", **SMALL))
+    assert (run / "LAST").stat().st_mtime_ns == stamp, "the finished source run is reused"
+
+
+def test_plain_clip_needs_no_training(both):
+    report = zeroshot.run(zeroshot.Config(root=both, pretrain="none", test="demo7", **SMALL))
+    assert report.values["results"][0]["variant"] == "zeroshot-clip"
+
+
+def test_training_on_the_tested_data_set_is_called_in_domain(both):
+    report = zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo11", **SMALL))
+    assert any("in-domain" in line for line in report.lines)
+    result = json.loads((both / "runs" / "demo11-to-demo11-dagger-fold2-seed0" / "eval" / "results.json").read_text())
+    assert result["in_domain"] is True
+
+
+def test_missing_source_names_the_command(both):
+    with pytest.raises(FclipError, match="fclip pack --dataset mafw"):
+        zeroshot.run(zeroshot.Config(root=both, pretrain="mafw", test="demo7", **SMALL))
