@@ -73,7 +73,8 @@ class HubCaptioner:
             first = clips[order[0]].frames.shape[1:3], chosen[order[0]].size
             alike = [i for i in order[: self.batch_size] if (clips[i].frames.shape[1:3], chosen[i].size) == first]
             order = order[len(alike) :]
-            for index, found in zip(alike, self._batch([clips[i] for i in alike], chosen[alike[0]]), strict=True):
+            batch = [clips[i] for i in alike], [chosen[i] for i in alike]
+            for index, found in zip(alike, self._batch(*batch), strict=True):
                 results[index] = found
         ordered = [results[index] for index in range(len(clips))]
         self._check_first(ordered)
@@ -86,15 +87,20 @@ class HubCaptioner:
             return np.arange(count)
         return ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
 
-    def _batch(self, clips: list[CaptionInput], frames: np.ndarray) -> list[CaptionRecord | ClipFailure]:
+    def _batch(self, clips: list[CaptionInput], frames: list[np.ndarray]) -> list[CaptionRecord | ClipFailure]:
         """Caption a batch; when it fails as a whole, clip by clip."""
         try:
             texts = self._generate(clips, frames)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if len(clips) > 1:
-                return [found for clip in clips for found in self._batch([clip], frames)]
+                return [
+                    found for clip, chosen in zip(clips, frames, strict=True) for found in self._batch([clip], [chosen])
+                ]  # fmt: skip
             return [ClipFailure(f"{self.name} failed: {' '.join(str(error).split())[:200]}")]
-        return [self._record(clip, frames, text, length) for clip, (text, length) in zip(clips, texts, strict=True)]
+        return [
+            self._record(clip, chosen, text, length)
+            for clip, chosen, (text, length) in zip(clips, frames, texts, strict=True)
+        ]
 
     def _record(self, clip: CaptionInput, frames: np.ndarray, answer: str, length: int) -> CaptionRecord | ClipFailure:
         text = tidy(answer, unfinished=length >= self.max_tokens)
@@ -106,21 +112,21 @@ class HubCaptioner:
             label_shown=self.prompt.label_aware,
         )  # fmt: skip
 
-    def _generate(self, clips: list[CaptionInput], frames: np.ndarray) -> list[tuple[str, int]]:
-        """Answers and their lengths in tokens, for clips with equally many frames of equal size."""
+    def _generate(self, clips: list[CaptionInput], frames: list[np.ndarray]) -> list[tuple[str, int]]:
+        """Answers and their lengths in tokens, for clips of which equally many frames of equal size are shown."""
         import torch
         from transformers.video_utils import VideoMetadata
 
-        texts = [self._chat(clip, len(frames)) for clip in clips]
-        rates = [frame_rate(clip.times[frames]) for clip in clips]
-        count = len(frames)
+        count = len(frames[0])
+        texts = [self._chat(clip, count) for clip in clips]
+        rates = [frame_rate(clip.times[chosen]) for clip, chosen in zip(clips, frames, strict=True)]
         metadata = [
             VideoMetadata(total_num_frames=count, fps=rate, duration=count / rate, frames_indices=list(range(count)))
             for rate in rates
         ]
         inputs = self.processor(
-            text=texts, videos=[clip.frames[frames] for clip in clips], video_metadata=metadata,
-            do_sample_frames=False, padding=True, return_tensors="pt",
+            text=texts, videos=[clip.frames[chosen] for clip, chosen in zip(clips, frames, strict=True)],
+            video_metadata=metadata, do_sample_frames=False, padding=True, return_tensors="pt",
         )  # fmt: skip
         inputs = inputs.to(self.model.device)
         for key, value in inputs.items():

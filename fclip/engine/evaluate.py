@@ -34,5 +34,5 @@ def predict_clips(
             rows.update({i: (p, output.modalities) for i, p in zip(index, probabilities, strict=True)})
         for i, key in enumerate(batch["keys"]):
             probabilities, modalities = rows[i]
-            table.add(key, batch["labels"][i], probabilities, modalities)
+            table.add(key, batch["labels"][i], probabilities, modalities, str(batch["infos"][i].get("scene", "")))
     return table

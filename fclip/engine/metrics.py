@@ -123,5 +123,16 @@ def summarise(
     }
 
 
+def per_group(true: np.ndarray, predicted: np.ndarray, groups: Sequence[str], classes: int) -> dict[str, Any]:
+    """UAR, WAR and number of clips of each group (scene); {} when no clip names one."""
+    names = np.asarray(groups)
+    found = {}
+    for name in sorted({group for group in groups if group}):
+        rows = names == name
+        confusion = confusion_matrix(true[rows], predicted[rows], classes)
+        found[name] = {"clips": int(rows.sum()), "uar": uar(confusion), "war": war(confusion)}
+    return found
+
+
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

@@ -1,6 +1,7 @@
 """The prediction table of one evaluated fold: one CSV row a clip; every reported figure is derived from it.
 
-Columns: key, true, predicted, one probability column `p:<class>` per class, modalities (those used, joined by +).
+Columns: key, true, predicted, one probability column `p:<class>` per class, modalities (those used, joined by +), scene
+(where the data set knows it, as FERV39k does).
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ class PredictionTable:
     true: list[str] = field(default_factory=list)
     probabilities: list[np.ndarray] = field(default_factory=list)
     modalities: list[str] = field(default_factory=list)
+    scenes: list[str] = field(default_factory=list)
 
-    def add(self, key: str, true: str, probabilities: np.ndarray, modalities: Sequence[str]) -> None:
+    def add(self, key: str, true: str, probabilities: np.ndarray, modalities: Sequence[str], scene: str = "") -> None:
         """Append one clip; FclipError when its label is not among the classes."""
         if true not in self.classes:
             raise FclipError(f"clip {key}: label {true!r} is not among the classes {', '.join(self.classes)}")
@@ -34,6 +36,7 @@ class PredictionTable:
         self.true.append(true)
         self.probabilities.append(np.asarray(probabilities, dtype=np.float64))
         self.modalities.append("+".join(modalities))
+        self.scenes.append(scene)
 
     def true_indices(self) -> np.ndarray:
         """(N,) class indices of the true labels."""
@@ -49,11 +52,15 @@ class PredictionTable:
         order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
         with atomic_write(path) as temp, temp.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["key", "true", "predicted", *(f"p:{name}" for name in self.classes), "modalities"])
+            writer.writerow(
+                ["key", "true", "predicted", *(f"p:{name}" for name in self.classes), "modalities", "scene"]
+            )
             for i in order:
                 row = self.probabilities[i]
                 guess = self.classes[int(row.argmax())]
-                writer.writerow([self.keys[i], self.true[i], guess, *(f"{p:.6f}" for p in row), self.modalities[i]])
+                writer.writerow(
+                    [self.keys[i], self.true[i], guess, *(f"{p:.6f}" for p in row), self.modalities[i], self.scenes[i]]
+                )
 
 
 def read_predictions(path: Path) -> PredictionTable:
@@ -84,7 +91,7 @@ def read_predictions(path: Path) -> PredictionTable:
                 values = np.asarray([float(row[f"p:{name}"]) for name in named])
             else:
                 values = np.eye(len(classes))[classes.index(row["predicted"])]
-            table.add(row["key"], row["true"], values, (row.get("modalities") or "").split("+"))
+            table.add(row["key"], row["true"], values, (row.get("modalities") or "").split("+"), row.get("scene") or "")
         except (TypeError, ValueError):
             raise FclipError(f"{path}:{line}: a probability is not a number") from None
     return table

@@ -101,20 +101,26 @@ def load_model(
 ) -> ExpressionModel:
     """Build the model of a checkpoint (file or run folder) and load it, in eval mode.
 
-    CLIP weights come from the recorded source unless given; their SHA-256 must be the recorded one. `classes`, if
-    given, must equal the checkpoint's. FclipError says what differs.
+    CLIP weights come from the recorded source unless given (a file that is not there: from the default); their SHA-256
+    must be the recorded one. `classes`, if given, must equal the checkpoint's. FclipError says what differs.
     """
     path = find_checkpoint(run_or_file)
     state, meta = load_checkpoint(path)
     if classes is not None and list(classes) != meta["classes"]:
         raise FclipError(f"{path}: trained on classes {meta['classes']}, but {list(classes)} are asked for")
     model = create_model(
-        meta["variant"], meta["clip"], meta["classes"], meta["frames"], clip_weights or meta["clip_weights"],
-        longclip_weights or meta["longclip_weights"], **meta["options"],
+        meta["variant"], meta["clip"], meta["classes"], meta["frames"],
+        clip_weights or _still_there(meta["clip_weights"]), longclip_weights or _still_there(meta["longclip_weights"]),
+        **meta["options"],
     )
     check_metadata(model, meta, path)
     model.load_trainable_state(state)
     return model.eval()
+
+
+def _still_there(source: str | None) -> str | None:
+    """The recorded source of frozen weights, or None (the default) if it is a file that this machine has not."""
+    return source if source and (not Path(source).is_absolute() or Path(source).is_file()) else None
 
 
 def check_metadata(model: ExpressionModel, meta: dict[str, Any], path: Path) -> None:

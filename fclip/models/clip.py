@@ -38,7 +38,7 @@ CUSTOM_BLOCKS = (
 class LoadedClip:
     """A CLIP model in float32, eval mode and frozen, with what its input needs.
 
-    `weights` is the source as given (None, "random", a tag or a path); `sha256` is that of the loaded tensors;
+    `weights` is the source (None, "random", a tag or an absolute path); `sha256` is that of the loaded tensors;
     `tokenizer(texts, context_length=None)` gives int64 ids (N, context), over-long texts cut, end token kept.
     """
 
@@ -73,7 +73,7 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
     mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
     size = config["vision_cfg"]["image_size"]
     tokenizer = SimpleTokenizer(context_length=model.context_length)
-    source = None if weights is None else str(weights)
+    source = str(Path(weights).resolve()) if weights and Path(weights).is_file() else weights and str(weights)
     return LoadedClip(name, model, weights_sha256(model.state_dict()), tokenizer, size, tuple(mean), tuple(std), source)
 
 
@@ -81,7 +81,8 @@ def clip_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of `name`; UsageError if unknown or if its towers are not open_clip's own."""
     if name == "tiny":
         return tiny_config()
-    config = open_clip.get_model_config(f"{name}-quickgelu" if name in OPENAI_NAMES else name)
+    listed = f"{name}-quickgelu" if name in OPENAI_NAMES else name
+    config = open_clip.get_model_config(listed) if listed in open_clip.list_models() else None
     if config is None:
         usable = [n for n in open_clip.list_models() if not refusal(open_clip.get_model_config(n))]
         raise UsageError(f"unknown CLIP model {name!r}; usable models: tiny, {', '.join(usable)}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
 from fclip.models.base import MODALITIES, ExpressionModel, ModelOutput, ModelSpec
-from fclip.models.clip import encode_frames
+from fclip.models.clip import encode_frames, text_length
 from fclip.models.frames import FrameEncoder
 from fclip.models.registry import register
 from fclip.models.similarity import fuse, fusion_loss
@@ -91,7 +91,7 @@ class FineCliper(ExpressionModel):
         _check_settings(self.settings, self.modalities)
         self.prompts = label_prompts(spec.classes, self.settings.negative_word)
         tokens = self.tokenizer(self.prompts["positive"] + self.prompts["negative"])  # (2*C, L)
-        self.register_buffer("label_tokens", tokens, persistent=False)
+        self.register_buffer("label_tokens", tokens[:, : text_length(tokens)], persistent=False)
         self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
         self.longclip_weights = str(spec.longclip_weights) if spec.longclip_weights else None
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
@@ -222,7 +222,8 @@ class FineCliper(ExpressionModel):
         images, size = batch[name], self.preprocess.image_size
         wanted = (self.frames, 3, size, size)
         if images.ndim != 5 or images.shape[1:] != wanted:
-            raise FclipError(f"batch[{name!r}] has shape {tuple(images.shape)}, expected (B, *{wanted})")
+            expected = f"(B, {', '.join(map(str, wanted))})"
+            raise FclipError(f"batch[{name!r}] has shape {tuple(images.shape)}, expected {expected}")
         return images
 
     def _report_missing(self, used: tuple[str, ...]) -> None:

@@ -33,16 +33,15 @@ def encode_label_texts(
 ) -> tuple[Tensor, Tensor]:
     """Positive and negative label texts through the frozen text tower, each with its own adapters (Eq. 3).
 
-    tokens (2*C, L): the C positive texts, then the C negative ones; `adapters` holds TextAdapters for none, one
-    or both of "positive" and "negative". z_j = E_j(A_j(z_{j-1})) if `before`, else A_j(E_j(z_{j-1})), A with
-    inner skip. Both sets go through the frozen blocks as one batch. Returns c_P, c_N (C, E), not normalised.
+    tokens (2*C, L): the C positive texts, then the C negative ones, cut to the longest; `adapters` holds TextAdapters
+    for none, one or both of "positive" and "negative". z_j = E_j(A_j(z_{j-1})) if `before`, else A_j(E_j(z_{j-1})),
+    A with inner skip. Both sets go through the frozen blocks as one batch. Returns c_P, c_N (C, E), not normalised.
     """
 
     def adapt(x: Tensor, j: int) -> Tensor:  # (2*C, ..., D)
         halves = zip(("positive", "negative"), x.chunk(2), strict=True)
         return torch.cat([z + adapters[name].blocks[j](z) if name in adapters else z for name, z in halves])
 
-    tokens = tokens[:, : text_length(tokens)]
     end = tokens.argmax(dim=-1)  # (2*C,)
     mask = torch.arange(tokens.shape[1], device=tokens.device) <= end[:, None]  # (2*C, L)
     x = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]  # (2*C, L, D)

@@ -1,8 +1,9 @@
 """Why clips were classified as they were, stored beside a run's predictions, and the pictures made from it.
 
-`<run>/eval/explanations.npz`, arrays without pickle: keys (N,), labels (N,), classes (C,), modalities (M,), positive and
-negative (N, M, C) cosines to the label texts, weights (N, M), logits (N, C), frames uint8 (N, S, H, W, 3), attention
-(N, S, Hp, Wp) of the class token over the patches of these S frames (S = 0 for a model without frames).
+`<run>/eval/explanations.npz`, arrays without pickle: keys (N,), labels (N,), classes (C,), modalities (M,), positive
+and negative (N, M, C) cosines to the label texts and weights (N, M), nan where a clip lacks the modality, logits
+(N, C), frames uint8 (N, S, H, W, 3), attention (N, S, Hp, Wp) of the class token over the patches of these S frames
+(S = 0 for a model without frames).
 """
 
 from __future__ import annotations
@@ -77,9 +78,15 @@ def class_similarities(found: Explanations) -> dict[str, tuple[np.ndarray, np.nd
         for c, name in enumerate(found.classes):
             clips = found.labels == name
             if clips.any():
-                means[0][c], means[1][c] = (each[clips, m, c].mean() for each in (found.positive, found.negative))
+                means[0][c], means[1][c] = (_mean(each[clips, m, c]) for each in (found.positive, found.negative))
         result[str(modality)] = (means[0], means[1])
     return result
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is there; nan if nothing is."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else float("nan")
 
 
 def attention_pictures(found: Explanations, most: int) -> list[Picture]:
@@ -106,6 +113,17 @@ def spread_over_classes(labels: Sequence[str], most: int) -> list[int]:
         ranked.append((seen.get(label, 0), index))
         seen[label] = seen.get(label, 0) + 1
     return sorted(index for _, index in sorted(ranked)[:most])
+
+
+def small_frames(frames: np.ndarray) -> np.ndarray:
+    """Frames uint8 (S, H, W, 3) with their longer side at most SIDE pixels."""
+    from PIL import Image
+
+    count, height, width, _ = frames.shape
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames]
+    return np.stack(small) if count else np.zeros((0, size[1], size[0], 3), np.uint8)
 
 
 def _overlay(frames: np.ndarray, attention: np.ndarray) -> np.ndarray:

@@ -56,9 +56,10 @@ class Canvas:
 @contextmanager
 def canvas(height: float) -> Iterator[Canvas]:
     """A new figure of phone width and `height` inches, with fclip's settings while it is drawn and saved."""
-    from matplotlib import cycler, rc_context
+    from cycler import cycler
+    from matplotlib import rc_context
 
-    style = {**_SETTINGS, **dict.fromkeys(_COLOURED, FOREGROUND), "axes.prop_cycle": cycler(color=COLOURS)}
+    style: Any = {**_SETTINGS, **dict.fromkeys(_COLOURED, FOREGROUND), "axes.prop_cycle": cycler(color=COLOURS)}
     with rc_context(style):
         yield Canvas(height)
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CHUNK = 4_000_000  # drawn clips at once, which bounds the memory
+_CHUNK = 1_000_000  # drawn clips at once, which bounds the memory
 
 
 @dataclass(frozen=True)
 class FoldClips:
-    """The test clips of one fold: `true` (N,) class indices, `right` (N,) share of the seeds that got the clip right."""
+    """The test clips of one fold: `true` (N,) class indices, `right` (N,) share of the seeds that got it right."""
 
     true: np.ndarray
     right: np.ndarray

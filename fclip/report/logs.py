@@ -35,7 +35,7 @@ def mean_curve(logs: Sequence[Log], name: str) -> tuple[list[float], list[float]
     if not points:
         return None
     steps, values = np.asarray(points, dtype=float).T
-    bins = np.minimum((steps / steps.max() * BINS).astype(int), BINS - 1) if steps.max() > 0 else np.zeros(len(steps), int)
+    bins = np.minimum((steps / max(steps.max(), 1) * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     filled = counts > 0
     x, y = (np.bincount(bins, each, BINS)[filled] / counts[filled] for each in (steps, values))

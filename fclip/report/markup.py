@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fclip.report.blocks import Block, Cell, Flag, Heading, Measure, Table, Text, cell_text, is_number
+from fclip.report.blocks import Block, Cell, Flag, Heading, Table, Text, cell_text, is_number
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -32,9 +32,12 @@ def _markdown_table(table: Table) -> str:
         "| " + " | ".join(map(_md, table.head)) + " |",
         "|" + "|".join(" ---: " if _is_numeric(table, i) else " --- " for i in range(len(table.head))) + "|",
     ]
-    for row in table.rows:
-        lines.append("| " + " | ".join(f"**{_md(c)}**" if isinstance(c, Flag) else _md(cell_text(c)) for c in row) + " |")
+    lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in table.rows]
     return "\n".join(([_md(table.caption) + "\n"] if table.caption else []) + lines)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return f"**{_md(cell)}**" if isinstance(cell, Flag) else _md(cell_text(cell))
 
 
 def _md(text: str) -> str:
@@ -68,8 +71,6 @@ def _latex_table(table: Table) -> str:
 
 
 def _tex_cell(cell: Cell) -> str:
-    if isinstance(cell, Measure):
-        return _tex(str(cell))
     return f"\\textbf{{{_tex(cell)}}}" if isinstance(cell, Flag) else _tex(cell_text(cell))
 
 

@@ -113,8 +113,9 @@ def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[
         axes = drawn.axes
         for values, fill, colour in ((points, COLOURS[0], COLOURS[0]), (published, "none", COLOURS[5])):
             for name, (parameters, war) in values.items():
-                axes.plot(parameters / 1e6, 100 * war, "o", markerfacecolor=fill, color=colour)
-                axes.annotate(name, (parameters / 1e6, 100 * war), xytext=(0, 5), textcoords="offset points", ha="center")
+                place = parameters / 1e6, 100 * war
+                axes.plot(*place, "o", markerfacecolor=fill, color=colour)
+                axes.annotate(name, place, xytext=(0, 5), textcoords="offset points", ha="center")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")

@@ -1,8 +1,8 @@
 """Rows of results for tables and plots, and the tables: one row a method, over its folds and seeds.
 
-A row is what engine.aggregate gives, with these keys added by `complete_row`: options {name: value} of --set, test_clips,
-uar_interval and war_interval (95 %), ece, reliability, repeated (folds and seeds that come twice), trained_captions.
-Rates are fractions in rows and percent in tables.
+A row is what engine.aggregate gives, with keys added by `complete_row`: options {name: value} of --set, test_clips,
+uar_interval and war_interval (95 %), ece, reliability, repeated and lacking [(fold, seed)], trained_captions. Rates are
+fractions in rows and percent in tables.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from fclip.report.blocks import Block, Cell, Flag, Heading, Measure, Table, Text, drop_empty_columns
+from fclip.report.blocks import Block, Cell, Flag, Measure, Table, Text, drop_empty_columns
 from fclip.report.intervals import fold_clips, fold_mean_intervals
 from fclip.report.published import Method, PublishedTable, published_figures
 
 Row = Mapping[str, Any]
 Clips = Mapping[str, tuple[int, int]]  # key -> (true, predicted) class indices: a prediction table
+SELECTIONS = {"last": "last checkpoint", "val": "best on a held-out part", "best-on-test": "BEST ON TEST"}
 RENDERED = ("demo7", "demo11")
 
 
@@ -39,7 +40,7 @@ def complete_row(row: Row, members: Sequence[Row], tables: Sequence[Clips], opti
         "ece": float(np.mean([m["ece"] for m in members])),
         "reliability": pooled_reliability([m["reliability"] for m in members]),
         "repeated": sorted(pair for pair, count in times.items() if count > 1),
-        "trained_captions": next((m["trained_captions"] for m in members if m.get("trained_captions")), None),
+        "lacking": sorted({(fold, seed) for fold in by_fold for seed in row["seeds"]} - times.keys()),
     }
 
 
@@ -74,13 +75,13 @@ def method_name(row: Row) -> str:
 
 
 def row_name(row: Row, rows: Sequence[Row]) -> str:
-    """A short name of a row that tells it from the others in `rows`: method, and data and CLIP where these vary."""
+    """A short name that tells a row from the others in `rows`: method, and data, CLIP and selection where these vary."""
     parts = [method_name(row)]
     if len({data_name(r) for r in rows}) > 1:
         parts.insert(0, data_name(row))
     if len({r["clip"] for r in rows}) > 1:
         parts.append(row["clip"])
-    if len({r["selection"] for r in rows}) > 1:
+    if row["selection"] != "last":
         parts.append(str(row["selection"]))
     return ", ".join(parts)
 
@@ -92,7 +93,7 @@ def rests_on(row: Row) -> str:
     if row["source"] is not None:
         parts.append("IN-DOMAIN, not zero-shot" if is_in_domain(row) else "zero-shot")
     if row["trainable"] or row["source"] not in (None, "none"):
-        parts.append({"last": "last checkpoint", "val": "best on a held-out part"}.get(row["selection"], "BEST ON TEST"))
+        parts.append(SELECTIONS.get(row["selection"], str(row["selection"])))
     for captions, where in ((seen, "trained with"), (used, "tested with")):
         if captions:
             how = "that SAW THE LABEL" if captions["label_shown"] else "label-blind"
@@ -122,7 +123,7 @@ PUBLISHED = ("published UAR", "published WAR")
 
 
 def results_table(rows: Sequence[Row]) -> Table:
-    """All results, best WAR of a data set last, beside published figures of the same data set, method and CLIP model."""
+    """All results, beside the published figures of the same data set, method and CLIP model."""
     head = ["method", "data", "CLIP", *FIGURES, *PUBLISHED, "ECE", "folds", "seeds", "clips",
             "trained parameters", "rests on", "published figures rest on"]  # fmt: skip
     table: list[list[Cell]] = []
@@ -157,11 +158,11 @@ def class_recall(row: Row) -> dict[str, float | None]:
 
 
 def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
-    """A paper's table with ours beside it, in its order, for every data set that `rows` have; nothing if none is ours."""
+    """A paper's table in its order with ours beside it, for every data set that ours have; nothing if none is ours."""
     placed = [[row for row in rows if table.place(row) == i] for i in range(len(table.rows))]
     if not any(placed):
         return []
-    blocks: list[Block] = [Heading(table.title)]
+    blocks: list[Block] = []
     datasets = sorted({row["dataset"] for group in placed for row in group})
     if table.recall:
         labels = [label for label, _ in table.rows]
@@ -195,24 +196,26 @@ def _published_lines(label: str, method: Method, ours: Sequence[Row], datasets: 
 
 def caveats(rows: Sequence[Row]) -> list[Block]:
     """What a reader of the table must know, only as far as it applies."""
-    texts = [
+    text = (
         "UAR: mean recall over the classes that a fold has; WAR: accuracy; ECE: expected calibration error; all in "
         "percent. Means over folds, then over seeds; ± is the deviation over seeds; intervals are bootstrap over the "
         "test clips."
-    ]
+    )
     notes = []
     if any(row["dataset"] in RENDERED for row in rows):
         notes.append("Rendered faces (demo7, demo11) say nothing about real ones.")
     if any(row["selection"] == "best-on-test" for row in rows):
-        notes.append("BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often "
-                     "are; such figures are optimistic.")  # fmt: skip
+        notes.append("BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often"
+                     " are; such figures are optimistic.")  # fmt: skip
     if any(is_in_domain(row) for row in rows):
         notes.append("IN-DOMAIN: trained on the data set that is tested; this is no zero-shot transfer.")
     if any((row.get(name) or {}).get("label_shown") for row in rows for name in ("captions", "trained_captions")):
         notes.append("SAW THE LABEL: the captions were written by someone, or a model, that knew the label.")
     for row in rows:
-        if row["repeated"]:
-            fold, seed = row["repeated"][0]
-            notes.append(f"{method_name(row)} on {data_name(row)}: fold {fold}, seed {seed} was run several times with "
-                         "other settings; the row is their mean. Name the runs to tell them apart.")  # fmt: skip
-    return [*(Text(text) for text in texts), *(Text(text, note=True) for text in notes)]
+        name = f"{method_name(row)} on {data_name(row)}"
+        for fold, seed in row["repeated"][:1]:
+            notes.append(f"{name}: fold {fold}, seed {seed} was run several times with other settings; the row is the "
+                         "mean. Name the runs to tell them apart.")  # fmt: skip
+        for fold, seed in row["lacking"][:1]:
+            notes.append(f"{name}: fold {fold}, seed {seed} is missing; seeds are not comparable until it has run.")
+    return [Text(text), *(Text(note, note=True) for note in notes)]

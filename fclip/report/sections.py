@@ -42,7 +42,7 @@ def result_sections(rows: Sequence[Row], table: PublishedTable | None) -> list[B
     if any(published_figures(row) for row in rows):
         for each in published_tables().values():
             if sum(each.place(row) is not None for row in rows) > 1 and not each.recall:
-                blocks += published_table(each, rows)
+                blocks += [Heading(each.title), *published_table(each, rows)]
     blocks.append(Heading("Recall of each class"))
     for data, group in by_data(rows).items():
         names = [row_name(row, group) for row in group]
@@ -79,7 +79,8 @@ def plot_sections(rows: Sequence[Row]) -> list[Block]:
         recalls.append(Picture(recall, f"Recall of each class, {few}"))
         curves = {name: row["reliability"] for name, row in zip(names, group, strict=True)}
         reliable.append(Picture(reliability_plot(curves), f"Reliability, {few}: below the dashed line, too confident"))
-        trained = {name: (row["trainable"], row["war"]) for name, row in zip(names, group, strict=True) if row["trainable"]}
+        points = {name: (row["trainable"], row["war"]) for name, row in zip(names, group, strict=True)}
+        trained = {name: point for name, point in points.items() if point[0]}
         if len(trained) > 1:
             picture = parameters_plot(trained, published_points(group))
             parameters.append(Picture(picture, f"Trained parameters against WAR, {few} (hollow: published)"))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import ShardConfig, option
 from fclip.errors import ClipFailure, FclipError
@@ -45,6 +45,10 @@ class Config(ShardConfig):
     base_url: str | None = option(None, "server for --mllm openai, e.g. http://localhost:8000/v1")
     model: str | None = option(None, "model name for --mllm openai", output=True)
     concurrency: int = option(8, "requests at once for --mllm openai")
+    media: Literal["images", "video"] = option("images", "how --mllm openai sends the frames", output=True)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "weights of a transformers model")
+    quantize: Literal["none", "8bit", "4bit"] = option("none", "quantised weights (needs bitsandbytes)")
+    revision: str | None = option(None, "revision of a hub model", output=True)
     allow_remote: bool = option(False, "let --mllm openai send faces to a server on another machine")
 
 
@@ -110,9 +114,10 @@ class CaptionStage:
                 options = {"prompt": c.prompt, "label_aware": c.label_aware, "max_tokens": c.max_tokens}
                 if c.mllm == "openai":
                     options |= {"base_url": c.base_url, "model": c.model, "concurrency": c.concurrency}
-                    options |= {"allow_remote": c.allow_remote}
+                    options |= {"allow_remote": c.allow_remote, "media": c.media}
                 else:
                     options |= {"device": str(choose_device(c.device)), "batch_size": c.batch_size}
+                    options |= {"dtype": c.dtype, "quantize": c.quantize, "revision": c.revision}
             self._captioner = create_captioner(c.mllm, **options)
         return self._captioner
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fclip.config import CommonConfig, option
-from fclip.errors import FclipError, MissingOutput
+from fclip.errors import FclipError, MissingOutput, UsageError
 from fclip.stages.folds import caption_facts, fold_shards
 from fclip.stages.result import StageReport
 from fclip.stages.workspace import require_folder
@@ -18,14 +18,16 @@ class Config(CommonConfig):
     """Evaluate trained runs on the test parts of their folds, or score a prediction table of any other method.
 
     Without arguments every run in <root>/runs is evaluated (those of --dataset, if given). Writes
-    <run>/eval/predictions.csv, from which all else is derived: results.json, confusion.csv, confusion.png.
+    <run>/eval/predictions.csv, from which all else is derived: results.json, confusion.png.
 
     Example:  fclip eval fclip-data/runs/demo7-base-fold1-seed0
+              fclip eval --compare RUN1 RUN2
               fclip eval --predictions other-method.csv
     """
 
     runs: tuple[str, ...] = option((), "run folders [all in <root>/runs]", positional=True)
     variant: str | None = option(None, "only the runs of this variant")
+    compare: bool = option(False, "compare two runs of one fold: McNemar's test, bootstrap of the differences")
     predictions: Path | None = option(None, "score this table (key,true,predicted or p:<class>...) instead of a run")
     batch_size: int = option(16, "clips at once")
     without: tuple[str, ...] = option(
@@ -43,7 +45,10 @@ def run(config: Config) -> StageReport:
         return _score_table(config.predictions)
     report = StageReport("eval", counts={"runs": 0})
     results = []
-    for folder in find_runs(config):
+    folders = find_runs(config)
+    if config.compare and len(folders) != 2:
+        raise UsageError(f"--compare takes two run folders, {len(folders)} were given")
+    for folder in folders:
         results.append(evaluate_run(config, folder))
         report.counts["runs"] += 1
         report.out = folder / "eval"
@@ -52,7 +57,30 @@ def run(config: Config) -> StageReport:
     report.lines += format_table(rows)
     if len(results) == 1:
         report.lines += class_lines(results[0])
+    if config.compare:
+        report.values["comparison"], lines = _compare(folders[0], folders[1])
+        report.lines += lines
     return report
+
+
+def _compare(first: Path, second: Path) -> tuple[dict[str, Any], list[str]]:
+    """Compare the prediction tables of two evaluated runs."""
+    from fclip.engine.compare import compare_tables
+    from fclip.engine.predictions import read_predictions
+
+    found = compare_tables(*(read_predictions(folder / "eval" / "predictions.csv") for folder in (first, second)))
+    lines = [f"{first.name} - {second.name} on {found['clips']} clips"]
+    for metric in ("uar", "war"):
+        low, high = found[f"{metric}_interval"]
+        lines.append(
+            f"  {metric.upper()} {100 * found[f'{metric}_difference']:+.2f} points, 95 % interval "
+            f"{100 * low:+.2f} to {100 * high:+.2f}"
+        )
+    lines.append(
+        f"  McNemar: {found['only_first_right']} and {found['only_second_right']} clips that only one gets right, "
+        f"p = {found['mcnemar_p']:.4f}"
+    )
+    return found, lines
 
 
 def _score_table(path: Path) -> StageReport:
@@ -105,6 +133,7 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
     from fclip.data.splits import read_splits
     from fclip.engine.runs import RunFolder
     from fclip.models import load_model
+    from fclip.models.checkpoint import load_checkpoint
 
     identity = read_json(folder / "config.json")
     pointer = "LAST" if identity["config"]["select"] == "last" else "BEST"
@@ -128,6 +157,7 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
             return old
     packed = require_folder(config.input or config.root / identity["dataset"] / "packed", "packed", config)
     model = load_model(checkpoint)
+    facts["trained_with"] = load_checkpoint(checkpoint)[1].get("captions")
     shards = fold_shards(read_splits(packed), packed, identity["fold"], "last").test
     options = EvaluationOptions(config.device, config.batch_size, config.workers, config.without)
     return evaluate_model(options, model, packed, shards, folder / "eval", facts)
@@ -153,7 +183,7 @@ def evaluate_model(
     from fclip.engine.evaluate import predict_clips
     from fclip.engine.inputs import InputPreparer
     from fclip.engine.loading import clip_loader
-    from fclip.engine.metrics import summarise
+    from fclip.engine.metrics import per_group, summarise
     from fclip.report.plots import confusion_picture
 
     check_classes(model.classes, read_classes(packed), f"{packed} for the checkpoint of {facts['run']}")
@@ -170,6 +200,7 @@ def evaluate_model(
         **facts,
         **found,
         "modalities": used,
+        "scenes": per_group(table.true_indices(), table.matrix().argmax(1), table.scenes, len(table.classes)),
         "captions": caption_facts(packed) if "caption" in "".join(used) else None,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }

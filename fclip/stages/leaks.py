@@ -1,41 +1,58 @@
-"""The leak probe over caption folders: how well do the captions alone give the label away, before and after refine."""
+"""The leak probe around refinement: what captions alone give away, before and after, and which a person should see."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fclip.config import ShardConfig
 from fclip.stages.result import StageReport
 from fclip.stages.workspace import dataset_folder, list_shards, require_folder
 
+if TYPE_CHECKING:
+    from fclip.data.records import CaptionRecord
 
-def probe_folders(config: ShardConfig, folders: dict[str, Path]) -> StageReport:
-    """Run the bag-of-words probe on each named folder of captions; labels and parts come from the frames shards."""
+
+def probe_refinement(config: ShardConfig, before: Path, after: Path) -> StageReport:
+    """Probe both caption folders by part; write `<after>/leak.json` and the review queue `<after>/review.csv`.
+
+    Labels and parts come from the frames shards. Edits in a review.csv that is there are kept.
+    """
     from fclip.captions.leak import leak_probe
-    from fclip.data.jsonl import read_captions
+    from fclip.captions.review import suspicious, write_review
+    from fclip.data.files import write_json
 
     labels, parts = _labels_and_parts(config)
     report = StageReport("leak probe")
-    for name, folder in folders.items():
-        texts: dict[str, str] = {}
-        for path, _ in list_shards(folder, ".jsonl", "captions"):
-            texts |= {key: record.text for key, record in read_captions(path).items() if key in labels}
-        keys = sorted(texts)
-        found = leak_probe([texts[k] for k in keys], [labels[k] for k in keys], [parts[k] for k in keys])
+    raw, refined = _read_folder(before, "captions"), _read_folder(after, "refined")
+    for name, records in (("before", raw), ("after", refined)):
+        keys = sorted(key for key in records if key in labels)
+        found = leak_probe([records[k].text for k in keys], [labels[k] for k in keys], [parts[k] for k in keys])
         report.values[name] = found.as_dict()
         report.lines.append(f"leak probe {name}: {found.summary()}")
+    rows = suspicious({k: r for k, r in raw.items() if k in labels}, refined, labels, found, keys)
+    kept = write_review(after / "review.csv", rows)
+    write_json(after / "leak.json", report.values)
+    report.lines.append(f"review queue: {len(rows)} captions in {after / 'review.csv'}, {kept} edits kept")
     return report
 
 
-def _labels_and_parts(config: ShardConfig) -> tuple[dict[str, str], dict[str, str]]:
-    import json
+def _read_folder(folder: Path, stage: str) -> dict[str, CaptionRecord]:
+    from fclip.data.jsonl import read_captions
 
-    from fclip.data.shards import read_shard
+    records: dict[str, CaptionRecord] = {}
+    for path, _ in list_shards(folder, ".jsonl", stage):
+        records |= read_captions(path)
+    return records
+
+
+def _labels_and_parts(config: ShardConfig) -> tuple[dict[str, str], dict[str, str]]:
+    from fclip.data.shards import parse_info, read_shard
 
     frames = require_folder(dataset_folder(config) / "frames", "frames", config)
     labels, parts = {}, {}
     for path, _ in list_shards(frames, ".tar", "frames"):
         for key, fields in read_shard(path):
-            info = json.loads(fields["json"])
+            info = parse_info(key, fields)
             labels[key], parts[key] = info["label"], info["part"]
     return labels, parts

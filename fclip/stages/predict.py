@@ -17,6 +17,8 @@ from fclip.stages.result import StageReport
 if TYPE_CHECKING:
     import numpy as np
 
+    from fclip.models.base import ExpressionModel
+
 _VIDEO_SUFFIXES = {
     ".mp4",
     ".mov",
@@ -36,10 +38,13 @@ _VIDEO_SUFFIXES = {
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
-    """Predict the expression in videos with a trained run.
+    """Predict the expression in videos with a trained run, or zero-shot with class names of your own.
 
     Each video is read in windows; the video's probabilities are the mean over its windows. The face is found and
     cropped first (--crop none for face crops). Captions are left out unless --captions template is given.
+
+    --classes replaces the classes of a FineCLIPER run by any others (its texts are encoded anew); without --checkpoint
+    plain CLIP answers.
 
     Example:  fclip predict clip.mp4 --checkpoint fclip-data/runs/demo7-base-fold1-seed0
               fclip predict videos/ --checkpoint RUN --crop mediapipe --format csv --render out.mp4
@@ -47,6 +52,8 @@ class Config(CommonConfig):
 
     videos: tuple[str, ...] = option((), "video files, frame folders, or folders of videos", positional=True)
     checkpoint: Path | None = option(None, "run folder or checkpoint file")
+    classes: tuple[str, ...] = option((), "candidates instead of the run's classes: bored,confused,...")
+    clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
     crop: Literal["none", "lite", "mediapipe"] = option("lite", "how to find the face")
     backend: str | None = option(None, "face back end for parsing and landmarks [as --crop]")
     margin: float = option(1.5, "side of the crop / larger extent of the face")
@@ -62,8 +69,8 @@ def run(config: Config) -> StageReport:
     """Predict every video; one that cannot be read is reported and the rest goes on (exit 1)."""
     if not config.videos:
         raise UsageError("name at least one video file or folder")
-    if config.checkpoint is None:
-        raise UsageError("name the trained run with --checkpoint RUN")
+    if config.checkpoint is None and not config.classes:
+        raise UsageError("name the trained run with --checkpoint RUN, or the candidates with --classes a,b,c")
     sources = list(find_videos(config.videos))
     if config.render and len(sources) != 1:
         raise UsageError(f"--render takes one video, {len(sources)} were given")
@@ -104,6 +111,26 @@ def find_videos(names: tuple[str, ...]) -> Iterator[Path]:
             raise FclipError(f"{path}: no such file or folder")
 
 
+def open_model(checkpoint: Path | None, classes: tuple[str, ...], clip: str) -> ExpressionModel:
+    """The run's model; with `classes`, its weights on other class names; plain CLIP where there is no checkpoint."""
+    from fclip.models import create_model, load_model
+    from fclip.models.checkpoint import find_checkpoint, load_checkpoint
+
+    if checkpoint is None:
+        return create_model("zeroshot-clip", clip=clip, classes=classes)
+    if not checkpoint.exists():
+        raise FclipError(f"{checkpoint}: no such run or checkpoint; train one with: fclip train")
+    if not classes:
+        return load_model(checkpoint)
+    state, meta = load_checkpoint(find_checkpoint(checkpoint))
+    model = create_model(
+        meta["variant"], meta["clip"], classes, meta["frames"], meta["clip_weights"], meta["longclip_weights"],
+        **meta["options"],
+    )  # fmt: skip
+    model.load_trainable_state(state)
+    return model
+
+
 class Predictor:
     """A model with the face and caption back ends that its input needs."""
 
@@ -111,13 +138,9 @@ class Predictor:
         from fclip.engine.devices import choose_device
         from fclip.engine.inputs import InputPreparer
         from fclip.faces.registry import create_backend, create_detector
-        from fclip.models import load_model
 
-        assert config.checkpoint is not None
-        if not config.checkpoint.exists():
-            raise FclipError(f"{config.checkpoint}: no such run or checkpoint; train one with: fclip train")
         self.config = config
-        self.model = load_model(config.checkpoint)
+        self.model = open_model(config.checkpoint, config.classes, config.clip)
         device = choose_device(config.device)
         self.model.to(device).eval()
         without = () if config.captions == "template" else ("caption",)

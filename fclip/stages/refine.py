@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fclip.config import ShardConfig, option
+from fclip.config import ShardConfig, hash_of, option
 from fclip.errors import FclipError
 from fclip.stages.inputs import shard_tasks
 from fclip.stages.result import StageReport
 from fclip.stages.runner import ShardResult, ShardTask, run_shards
 from fclip.stages.workspace import dataset_folder, stage_input, stage_output
+
+if TYPE_CHECKING:
+    from fclip.captions.review import ReviewRow
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Config(ShardConfig):
     """Cut what states or implies an emotion, and what is not about the face, from every caption.
 
     The label words of the data set are removed too (counterfactual verification). `--report` also runs the leak
-    probe: how well a bag-of-words classifier guesses the label from the text alone, before and after.
+    probe: how well a bag-of-words classifier guesses the label from the text alone, before and after; it writes
+    review.csv, the captions a person should look at. Edit its column `suggested`, then `--apply-review` takes it.
 
     Example:  fclip refine --report
+              fclip refine --apply-review fclip-data/mafw/refined/review.csv --overwrite
     """
 
-    report: bool = option(False, "run the leak probe on the captions before and after")
+    report: bool = option(False, "run the leak probe before and after, and write the review queue")
     lexicon: Path | None = option(None, "folder with further word lists (<category>.txt, a term a line)")
     wordnet: bool = option(False, "also cut WordNet's synonyms of emotion words (if installed)", output=True)
     apply_review: Path | None = option(None, "review.csv edited by a person: its texts replace ours")
@@ -38,9 +43,9 @@ def run(config: Config) -> StageReport:
     tasks = shard_tasks(folder, ".jsonl", "captions", config.limit)
     report = run_shards(RefineStage(config), tasks, out, config)
     if config.report:
-        from fclip.stages.leaks import probe_folders
+        from fclip.stages.leaks import probe_refinement
 
-        probe = probe_folders(config, {"before": folder, "after": out})
+        probe = probe_refinement(config, folder, out)
         report.values["leak"] = probe.values
         report.lines += probe.lines
     return report
@@ -53,8 +58,8 @@ class RefineStage:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._labels: tuple[str, ...] | None = None
         self._refiner: Any = None
+        self._edits: dict[str, ReviewRow] | None = None
 
     @property
     def refiner(self) -> Any:
@@ -64,6 +69,15 @@ class RefineStage:
 
             self._refiner = Refiner(self.labels(), self.config.lexicon, self.config.wordnet)
         return self._refiner
+
+    @property
+    def edits(self) -> dict[str, ReviewRow]:
+        """What a person changed in the review queue, by key."""
+        if self._edits is None:
+            from fclip.captions.review import read_review
+
+            self._edits = read_review(self.config.apply_review) if self.config.apply_review else {}
+        return self._edits
 
     def labels(self) -> tuple[str, ...]:
         """Class names of the data set, from the frames folder beside the captions."""
@@ -78,25 +92,28 @@ class RefineStage:
         raise FclipError(f"{dataset_folder(self.config)}: no frames/classes.json; run: fclip preprocess")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Rules version, lexicons, labels, review file."""
-        return dict(self.refiner.fingerprint)
+        """Rules version, lexicons, labels, a person's edits."""
+        edits = {key: row.suggested for key, row in self.edits.items()}
+        return {**self.refiner.fingerprint, **({"edits": hash_of(edits)} if edits else {})}
 
     def close(self) -> None:
         """Nothing to release."""
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the refined JSONL; a caption with nothing left is skipped, with the reason."""
+        from fclip.captions.review import apply_review
         from fclip.data.jsonl import read_captions, write_captions
 
         result = ShardResult()
         records = []
         for record in list(read_captions(task.inputs[0]).values())[: task.payload]:
             found = self.refiner.refine(record.text)
-            refined = dataclasses.replace(record, text=found.text, removed=found.removed)
-            if not refined.text:
+            text, remark = apply_review(record.text, found.text, self.edits.get(record.key))
+            removed = [*found.removed, *([("", remark)] if remark else [])]
+            if not text:
                 result.skipped.append((record.key, "nothing about facial movement was left of the caption"))
                 continue
-            records.append(refined)
+            records.append(dataclasses.replace(record, text=text, removed=removed))
             result.ok.append(record.key)
         if records:
             write_captions(out, records)

@@ -1,4 +1,4 @@
-"""`fclip report`: run folders -> tables (Markdown, LaTeX) or one self-contained HTML page with plots, clips, captions."""
+"""`fclip report`: run folders -> tables (Markdown, LaTeX) or one HTML page with plots, clips, captions."""
 
 from __future__ import annotations
 
@@ -125,14 +125,14 @@ def training_captions(result: dict[str, Any]) -> dict[str, Any] | None:
     """Model and label_shown of the captions that a result's run was trained with; None without captions."""
     import json
 
-    from fclip.models.checkpoint import find_checkpoint
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     run = Path(result["checkpoint"]) if result.get("checkpoint") else result["folder"]
-    try:
-        with safe_open(str(find_checkpoint(run)), framework="np") as file:
+    try:  # the header alone, without the models' libraries
+        step = Path((run / "LAST").read_text(encoding="utf-8").strip()).name
+        with safe_open(str(run / step / "model.safetensors"), framework="np") as file:
             facts, names = json.loads((file.metadata() or {})["fclip"]), set(file.keys())
-    except (FclipError, KeyError, ValueError, OSError):  # no checkpoint: nothing was trained, or it was moved away
+    except (OSError, SafetensorError, KeyError, ValueError):  # nothing was trained, or the weights were moved away
         return None
     contrastive = facts["variant"] == "emoclip" and facts["options"].get("objective", "captions") == "captions"
     if "caption" in facts.get("without", ()) or not ("proj.caption" in names or contrastive):
@@ -155,7 +155,7 @@ def _html_sections(
     if config.explain:
         from fclip.stages.explanations import explain_runs
 
-        explain_runs(config, [group[0]["folder"] for group in members])
+        explain_runs(config, [group[0]["folder"] for group in members], config.explain)
     stored = {m["folder"].name: m["folder"] / "eval" / "explanations.npz" for group in members for m in group}
     found = {name: read_explanations(path) for name, path in stored.items() if path.is_file()}
     blocks += explanation_sections(found, config.clips)

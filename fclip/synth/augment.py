@@ -174,9 +174,9 @@ def _photographs(count: int, size: int, random: torch.Generator) -> Tensor:
     from sklearn.datasets import load_sample_images
 
     photographs = torch.stack([torch.from_numpy(image.copy()) for image in load_sample_images().images])
-    photographs = photographs.permute(0, 3, 1, 2).float() / 255  # (2, 3, 427, 640)
-    side = uniform(count, math.log(30), math.log(427), random).exp()
-    where = torch.rand(count, 2, generator=random) * (torch.tensor([640.0, 427.0]) - side[:, None]) + side[:, None] / 2
+    photographs = functional.avg_pool2d(photographs.permute(0, 3, 1, 2).float() / 255, 2)  # (2, 3, 213, 320)
+    side = uniform(count, math.log(20), math.log(213), random).exp()
+    where = torch.rand(count, 2, generator=random) * (torch.tensor([320.0, 213.0]) - side[:, None]) + side[:, None] / 2
     square = Square(where, side, uniform(count, -math.pi, math.pi, random), chance(count, 0.5, random))
     which = torch.randint(0, 2, (count,), generator=random).tolist()
     pictures = torch.empty(count, 3, size, size)

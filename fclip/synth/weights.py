@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 RESOURCES = Path(__file__).parent.parent / "resources"
 LITE_CLIPS, LITE_FRAMES = 2400, 5  # clips rendered to train on, frames of each
-TINY_CLIPS, TINY_FRAMES, TINY_SIZE, TINY_SHARE = 4000, 6, 112, 0.53
+TINY_CLIPS, TINY_FRAMES, TINY_SIZE, TINY_SHARE = 3000, 6, 112, 0.53
 HELD_LITE, HELD_TINY = 100, 420  # clips of the held-out figures
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"  # real clips beside a checkout; FCLIP_SAMPLES says else
 REAL = ("images/*.*", "clips/*.mpg", "clips/*.mp4")  # pictures and videos with faces in them

@@ -157,7 +157,7 @@ def test_every_frame_gets_the_same_change() -> None:
 def test_colours_follow_the_formula(angle: float) -> None:
     frames = smooth_frames(2, 40, 40)
     change = Change((0, 0, 40, 40), angle, contrast=1.3, gains=(0.8, 1.0, 1.25))
-    mean = frames.astype(np.float64).mean()
+    mean = frames[:, ::4, ::4].astype(np.float64).mean()
     expected = np.clip(((frames - mean) * 1.3 + mean) * (0.8, 1.0, 1.25), 0, 255)
     assert np.abs(change_frames(frames, change, 40).numpy() - expected).max() < 0.52
     assert not np.array_equal(change_frames(frames, change, 40), frames)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -156,3 +157,24 @@ def test_schedules():
     assert lr_factor("constant", 1, 10, epoch=0, warmup=4) == 0.5
     with pytest.raises(UsageError):
         lr_factor("linear", 0, 1, epoch=0)
+
+
+def test_comparison_of_two_runs_from_the_command(workspace, tmp_path):
+    for name, lr in (("a", 0.01), ("b", 0.0)):
+        train.run(train.Config(root=workspace, out=tmp_path / name, **{**SMALL, "lr": lr}))
+    runs = (str(tmp_path / "a"), str(tmp_path / "b"))
+    report = evaluate.run(evaluate.Config(root=workspace, runs=runs, compare=True))
+    assert report.values["comparison"]["clips"] == 7
+    assert any("McNemar" in line for line in report.lines)
+    with pytest.raises(UsageError, match="two run folders"):
+        evaluate.run(evaluate.Config(root=workspace, runs=runs[:1], compare=True))
+
+
+def test_figures_per_scene():
+    from fclip.engine.metrics import per_group
+
+    true, predicted = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1])
+    found = per_group(true, predicted, ["war", "war", "talk", ""], 2)
+    assert found["war"] == {"clips": 2, "uar": 1.0, "war": 1.0}
+    assert found["talk"]["war"] == 0.0
+    assert set(found) == {"war", "talk"}

@@ -30,7 +30,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     (folder / "w.bin").write_bytes(CONTENT)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietHandler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/w.bin"
     server.shutdown()
@@ -83,6 +83,6 @@ def test_endless_download_is_stopped(url: str, cache: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/w.bin", "{url}.missing"])
 def test_no_network(address: str, url: str, cache: Path) -> None:
-    with pytest.raises(FclipError, match="w.bin cannot be downloaded from .*; put it into .* or set FCLIP_MODELS") as error:
+    with pytest.raises(FclipError, match="w.bin cannot be downloaded .*; put it into .* or set FCLIP_MODELS") as error:
         find_or_download("w.bin", address.format(url=url), SHA256)
     assert "\n" not in str(error.value)

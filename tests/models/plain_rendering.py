@@ -1,4 +1,4 @@
-"""METHOD 2 as one writes it down first, to compare the model with: in tests for equal results, in the benchmark for speed.
+"""METHOD 2 as one writes it down first, to compare the model with: tests for equal results, the benchmark for speed.
 
 It uses open_clip's own modules (nn.MultiheadAttention, `x * sigmoid(1.702x)`), encodes texts over their whole context,
 positive and negative ones one after the other, and runs frames, parsing and landmarks through three separate passes.
@@ -52,9 +52,10 @@ def plain_texts(clip: Any, tokens: Tensor, positions: Tensor, adapters: Any = No
 def plain_loss(model: FineCliper, batch: dict[str, Tensor]) -> Tensor:
     """METHOD 2.6 as it reads."""
     clip, own = model.clip, model.adapters
+    tokens = F.pad(model.label_tokens, (0, 77 - model.label_tokens.shape[1])).chunk(2)
     positive, negative = (
-        F.normalize(plain_texts(clip, tokens, clip.positional_embedding, own["text"][name]) @ clip.text_projection)
-        for name, tokens in zip(("positive", "negative"), model.label_tokens.chunk(2), strict=True)
+        F.normalize(plain_texts(clip, ids, clip.positional_embedding, own["text"][name]) @ clip.text_projection)
+        for name, ids in zip(("positive", "negative"), tokens, strict=True)
     )
     features = []
     for name in model.modalities:

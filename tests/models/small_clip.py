@@ -44,7 +44,7 @@ add_config(SMALL)
 def build(variant: str = "star-dagger", trained: bool = False, seed: int = 0, **options: Any) -> FineCliper:
     """The variant on the small CLIP; `trained` fills every adapter with noise, as training would."""
     torch.manual_seed(seed)
-    model = create_model(variant, SMALL, CLASSES, FRAMES, "random", **options)
+    model = create_model(variant, SMALL, CLASSES, FRAMES, **{"clip_weights": "random", **options})
     if trained:
         with torch.no_grad():
             for parameter in model.adapters.parameters():

@@ -20,7 +20,7 @@ from fclip.models.clip import LoadedClip, clip_config, encode_frames, encode_tex
 from fclip.models.tiny import TINY_WEIGHTS, load_tiny_state, save_tiny
 from fclip.models.weights import weights_sha256
 
-TEXTS = ["a face", "A person with an expression of no fear.", "her eyebrows are drawn together and her lips are pressed"]
+TEXTS = ["a face", "A person with an expression of no fear.", "her eyebrows are drawn together, her lips are pressed"]
 
 
 @pytest.fixture(scope="module")
@@ -215,5 +215,5 @@ def test_the_bundled_tiny_loads_and_tells_texts_apart() -> None:
     clip = load_clip("tiny")
     assert clip.image_size == 80
     with torch.no_grad():
-        features = torch.nn.functional.normalize(encode_text(clip.model, clip.tokenizer(["happiness", "anger"])), dim=-1)
-    assert features.isfinite().all() and float(features[0] @ features[1]) < 0.999
+        features = encode_text(clip.model, clip.tokenizer(["happiness", "anger"]))
+    assert features.isfinite().all() and float(torch.cosine_similarity(*features, dim=0)) < 0.999

@@ -61,7 +61,8 @@ def test_the_file_holds_trainable_tensors_only_and_says_what_they_are(saved: Pat
     meta = json.loads(header["fclip"])
     assert meta == load_checkpoint(saved)[1]
     assert meta["fclip"] == fclip.__version__
-    assert (meta["variant"], meta["clip"], meta["frames"], meta["clip_weights"]) == ("star-dagger", SMALL, FRAMES, "random")
+    assert (meta["variant"], meta["clip"], meta["frames"]) == ("star-dagger", SMALL, FRAMES)
+    assert meta["clip_weights"] == "random"
     assert meta["clip_sha256"] == load_clip(SMALL, "random").sha256
     assert meta["classes"] == list(CLASSES)
     assert meta["prompts"]["negative"][6] == "A person with an expression of less fear."
@@ -85,6 +86,17 @@ def test_other_clip_weights_are_refused(saved: Path, tmp_path: Path) -> None:
     recorded = load_checkpoint(saved)[1]["clip_sha256"]
     with pytest.raises(FclipError, match=f"clip_sha256 differs: .*{recorded}.*{other.sha256}"):
         load_model(saved, clip_weights=tmp_path / "other.pt")
+
+
+def test_weights_from_a_file_are_found_again_or_asked_for(tmp_path: Path) -> None:
+    torch.save(load_clip(SMALL, "random", seed=1).model.state_dict(), tmp_path / "clip.pt")
+    model = build("base", clip_weights=tmp_path / "clip.pt")
+    save_checkpoint(tmp_path / "model.safetensors", model)
+    assert load_model(tmp_path / "model.safetensors").clip_sha256 == model.clip_sha256
+    (tmp_path / "clip.pt").rename(tmp_path / "moved.pt")
+    with pytest.raises(FclipError, match="no published weights for fclip-small; give a local file as clip_weights"):
+        load_model(tmp_path / "model.safetensors")
+    assert load_model(tmp_path / "model.safetensors", tmp_path / "moved.pt").clip_sha256 == model.clip_sha256
 
 
 def test_other_classes_are_refused_by_both_lists(saved: Path) -> None:

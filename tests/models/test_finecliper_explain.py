@@ -1,11 +1,11 @@
-"""Explanations: similarities, weights and attention maps are those that made the decision; mirrored input, mirrored maps."""
+"""Explanations: similarities, weights and attention maps are those of the decision; mirrored input, mirrored maps."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from small_clip import CLASSES, VARIANTS, build, make_batch
+from torch import Tensor
 
 from fclip.errors import FclipError
 from fclip.faces.maps import flip_landmarks, flip_parsing, landmark_images, parsing_images
@@ -71,40 +71,47 @@ def mirrored_clip(model: FineCliper) -> FineCliper:
     return model
 
 
-def test_mirrored_input_through_a_mirrored_clip_gives_the_same_and_mirrored_maps() -> None:
-    """Frames, parsing (left and right labels swapped) and landmarks of a rendered clip, flipped as augmentation does.
-
-    Only the side moves: what the landmark image shows is exactly the flipped image, since its colours are by facial part,
-    and a swapped pair keeps its colours where the palette gives both sides one; where it does not, labels tell.
-    """
+@pytest.fixture(scope="module")
+def views() -> dict[str, dict[str, Tensor]]:
+    """A rendered clip as model input (1, T, 3, 80, 80): as `seen`, as flipped `images`, and `turned` as augmentation
+    does it (landmarks renumbered, left and right labels of the parsing swapped, then drawn)."""
     clip = render_clip(sample_clip("disgust", 11, 3, CLASSES), 80, 2)
-    parsing, landmarks = torch.from_numpy(clip.parsing), torch.from_numpy(clip.landmarks)
-    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 255
+    parsing, landmarks = torch.from_numpy(clip.parsing)[None], torch.from_numpy(clip.landmarks)[None]
+    frames = torch.from_numpy(clip.frames)[None].permute(0, 1, 4, 2, 3) / 255
     seen = {"frames": frames, "parsing": parsing_images(parsing), "landmarks": landmark_images(landmarks, 80)}
     turned = {"frames": frames.flip(-1), "parsing": parsing_images(flip_parsing(parsing)),
               "landmarks": landmark_images(flip_landmarks(landmarks), 80)}
-    torch.testing.assert_close(turned["landmarks"], seen["landmarks"].flip(-1), atol=2e-3, rtol=0)
+    images = {name: image.flip(-1) for name, image in seen.items()}
+    sides = torch.isin(parsing.flip(-1), torch.tensor([2, 3, 4, 5]))  # brows and eyes, (1, T, 80, 80)
+    return {"seen": seen, "images": images, "turned": turned, "sides": {"parsing": sides}}
 
+
+def test_a_turned_clip_is_the_flipped_image_but_for_the_colours_of_left_and_right(
+    views: dict[str, dict[str, Tensor]]
+) -> None:
+    turned, images = views["turned"], views["images"]
+    assert torch.equal(turned["frames"], images["frames"])
+    changed = (turned["parsing"] != images["parsing"]).any(2)  # (1, T, 80, 80)
+    assert torch.equal(changed, views["sides"]["parsing"]) and bool(changed.any())
+    drawn = [(maps["landmarks"] > 0.1).any(2) for maps in (turned, images)]
+    assert float((drawn[0] != drawn[1]).float().mean()) < 2e-3 and bool(drawn[0].any())
+
+
+def test_a_mirrored_clip_sees_mirrored_input_the_same_way(views: dict[str, dict[str, Tensor]]) -> None:
+    """All modalities at once: equal logits and weights, and the attention maps are mirrored."""
     torch.manual_seed(0)
     model = create_model("star", "tiny", CLASSES, 2, "random").eval()
     assert isinstance(model, FineCliper)
     with torch.no_grad():
         for parameter in model.adapters.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    straight = explain(model, {name: image[None] for name, image in seen.items()})
-    image_side = {name: image.flip(-1)[None] for name, image in seen.items()}
+    seen = explain(model, views["seen"])
     model = mirrored_clip(model)
-    mirrored = explain(model, image_side)
-    torch.testing.assert_close(mirrored.logits, straight.logits, atol=2e-3, rtol=1e-3)
-    torch.testing.assert_close(mirrored.weights, straight.weights, atol=1e-5, rtol=1e-4)
-    assert straight.attention is not None and mirrored.attention is not None
-    torch.testing.assert_close(mirrored.attention, straight.attention.flip(-1), atol=1e-6, rtol=1e-4)
-    assert not torch.allclose(straight.attention, straight.attention.flip(-1), atol=1e-4)
-
-    both = {name: image[None] for name, image in turned.items()}
-    output, alone = model(both), model(image_side)
-    torch.testing.assert_close(output.features["frames"], alone.features["frames"])
-    torch.testing.assert_close(output.features["landmarks"], alone.features["landmarks"], atol=1e-2, rtol=1e-2)
-    same = F.cosine_similarity(output.features["parsing"], alone.features["parsing"])
-    assert (turned["parsing"] - seen["parsing"].flip(-1)).abs().max() > 0  # left and right have colours of their own
-    assert float(same) < 1 - 1e-6
+    mirrored, turned = explain(model, views["images"]), model(views["turned"])
+    torch.testing.assert_close(mirrored.logits, seen.logits, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(mirrored.weights, seen.weights, atol=1e-5, rtol=1e-4)
+    assert seen.attention is not None and mirrored.attention is not None
+    torch.testing.assert_close(mirrored.attention, seen.attention.flip(-1), atol=1e-6, rtol=1e-4)
+    assert not torch.allclose(seen.attention, seen.attention.flip(-1), atol=1e-4)
+    torch.testing.assert_close(turned.modality_logits["frames"], 100 * (mirrored.positive - mirrored.negative)[:, 0])
+    assert not torch.allclose(turned.modality_logits["parsing"], 100 * (mirrored.positive - mirrored.negative)[:, 1])

@@ -128,7 +128,8 @@ def rendered() -> dict[str, Tensor]:
     return {
         "frames": normalise(frames.permute(0, 1, 4, 2, 3) / 255),
         "parsing": normalise(parsing_images(torch.stack([torch.from_numpy(clip.parsing) for clip in clips]))),
-        "landmarks": normalise(landmark_images(torch.stack([torch.from_numpy(clip.landmarks) for clip in clips]), 80, radius=3)),
+        "landmarks": normalise(landmark_images(torch.stack([torch.from_numpy(clip.landmarks) for clip in clips]), 80,
+                                               radius=3)),
         "captions": tokenizer([clip.caption for clip in clips], context_length=248),
         "labels": torch.tensor([classes.index(clip.label) for clip in clips]),
     }
@@ -136,7 +137,7 @@ def rendered() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def lively(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random CLIP weights, larger than at initialisation, so that different images differ as much as in a trained CLIP."""
+    """Random CLIP weights, larger than at initialisation, so that images differ as much as in a trained CLIP."""
     state = load_clip("tiny", "random").model.state_dict()
     for name, tensor in state.items():
         gain = {"visual.conv1.weight": 3.0, "token_embedding.weight": 5.0}.get(name, 1.0)

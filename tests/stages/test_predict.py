@@ -94,3 +94,10 @@ def test_wrong_use_is_refused(trained, clip, tmp_path):
         run(trained, clip, out=tmp_path / "o.txt")
     with pytest.raises(FclipError, match="no such file"):
         run(trained, tmp_path / "none.mp4")
+
+
+def test_classes_of_ones_own(trained, clip):
+    result = run(trained, clip, classes=("bored", "confused", "delighted")).values["predictions"][0]
+    assert list(result["probabilities"]) == ["bored", "confused", "delighted"]
+    plain = predict.run(predict.Config(videos=(str(clip),), classes=("bored", "confused"), clip="tiny"))
+    assert len(plain.values["predictions"][0]["probabilities"]) == 2

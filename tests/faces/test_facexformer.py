@@ -1,0 +1,277 @@
+"""FaceXFormer against the reference implementation's outputs, and its back end: batches, memory, coordinates, files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fclip.data.records import FaceTrack
+from fclip.errors import ClipFailure, FclipError
+from fclip.faces.base import BatchFaceBackend, analyze_clips
+from fclip.faces.facexformer import checkpoint
+from fclip.faces.facexformer.backend import FaceXFormerBackend, _is_out_of_memory, _picture, _Work, normalise
+from fclip.faces.facexformer.checkpoint import convert_checkpoint, load_network
+from fclip.faces.facexformer.network import FaceXFormer
+from fclip.faces.registry import create_backend
+
+HEADS = {
+    "landmarks": "landmarks", "headpose": "pose", "attributes": "attribute", "visibility": "visibility", "age": "age",
+    "gender": "gender", "race": "race",
+}
+
+
+@pytest.fixture(scope="module")
+def fill(parity: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fill", parity / "fill.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def golden(parity: Path) -> tuple[dict[str, Any], Any]:
+    spec = json.loads((parity / "public" / "facexformer.json").read_text())
+    return spec, np.load(parity / "public" / "facexformer.npz")
+
+
+@pytest.fixture(scope="module")
+def state(fill: ModuleType, golden: tuple[dict[str, Any], Any]) -> dict[str, Tensor]:
+    """All 505 tensors with the golden's values."""
+    spec, arrays = golden
+    case = spec["cases"][0]
+    state = fill.to_torch(fill.state_dict(case, spec["seed"]))
+    index = torch.from_numpy(arrays["main.relative_position_index"]).long()
+    return {row[0]: index.clone() if row[3] == "keep" else state[row[0]] for row in case["state_dict"]}
+
+
+@pytest.fixture(scope="module")
+def weights(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "facexformer.safetensors"
+    save_file(state, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def backend(weights: Path) -> FaceXFormerBackend:
+    return create_backend("facexformer", weights=weights)  # type: ignore[return-value]
+
+
+def _clip(count: int, height: int = 224, width: int = 224, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 7, 7, 3)).astype(np.uint8)
+    return coarse.repeat(32, 1).repeat(32, 2)[:, :height, :width]
+
+
+def test_network_is_the_published_one(state: dict[str, Tensor]) -> None:
+    with torch.device("meta"):
+        network = FaceXFormer()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert len(shapes) == 505 and shapes == {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert sum(p.numel() for p in network.parameters()) == 91_985_943
+    own = FaceXFormer.__module__ and network.backbone[0][1][0].attn  # type: ignore[index]
+    index = type(own)(128, 4, False).relative_position_index
+    assert torch.equal(index, state["backbone.0.1.0.attn.relative_position_index"])
+
+
+def test_golden(backend: FaceXFormerBackend, fill: ModuleType, golden: tuple[dict[str, Any], Any]) -> None:
+    """All outputs, the fused map and the four stages, to the tolerance that stands beside each."""
+    spec, arrays = golden
+    case = spec["cases"][0]
+    images = torch.from_numpy(fill.make_input(**case["inputs"]["images"]))
+    network = backend.network
+    with torch.inference_mode():
+        maps = network.backbone[0](images)
+        fused = network.fuse(maps)
+        outputs = network.face_decoder(fused.flatten(1, 2), network.pe_layer(56))
+    logits = outputs["segmentation"]
+    found = {name: outputs[own] for name, own in HEADS.items()}
+    found["seg_logits_subset"] = logits[:, :, ::8, ::8]
+    found["fused_subset"] = fused.permute(0, 3, 1, 2)[:, ::8, ::8, ::8]
+    found["seg_mean_per_class"] = logits.double().mean((2, 3))
+    for stage, step in enumerate((8, 4, 2, 1)):
+        found[f"stage{stage}_subset"] = maps[stage].permute(0, 3, 1, 2)[:, ::16, ::step, ::step]
+    for name, value in found.items():
+        error = np.abs(value.numpy() - arrays[f"main.{name}"]).max()
+        assert error <= case["outputs"][name]["tolerance"]["atol"], name
+    same = (logits.argmax(1).numpy() == arrays["main.seg_argmax"]).mean()
+    assert same >= case["outputs"]["seg_argmax"]["tolerance"]["min_equal_fraction"]
+
+
+@pytest.mark.parametrize("shape", ["180x240", "300x256", "224x224"])
+def test_golden_preprocessing(fill: ModuleType, parity: Path, shape: str) -> None:
+    spec = json.loads((parity / "public" / "preprocess.json").read_text())
+    arrays = np.load(parity / "public" / "preprocess.npz")
+    given = spec["inputs"][shape]
+    values = fill.make_input(**{key: given[key] for key in ("name", "shape", "seed", "low", "high", "coarse")})
+    frame = np.floor(values).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    work = _Work(frame[None], None, FaceTrack(np.zeros(0), np.zeros(0), np.zeros(0)))
+    pixels = normalise(torch.from_numpy(_picture(work, 0)))[0].numpy()
+    assert np.abs(pixels[:, ::4, ::4] - arrays[f"facexformer.{shape}"]).max() <= spec["tolerance"]["atol"] + 1e-6
+
+
+def test_batches_over_clips_equal_single_frames(backend: FaceXFormerBackend) -> None:
+    """Two clips in batches of 2 that cross their border, against frame by frame; sizes other than the network's."""
+    clips = [_clip(1, 200, 160), _clip(2, seed=1)]
+    assert isinstance(backend, BatchFaceBackend)
+    backend.batch_size = 2
+    together = analyze_clips(backend, [*clips, np.zeros((0, 4, 4, 3), np.uint8)])
+    assert isinstance(together.pop(), ClipFailure)
+    for clip, track in zip(clips, together, strict=True):
+        assert isinstance(track, FaceTrack) and track.pose is not None
+        assert track.parsing.shape == clip.shape[:3] and track.landmarks.shape == (len(clip), 68, 2)
+        backend.batch_size = 1
+        alone = backend.analyze(clip)
+        assert np.abs(track.landmarks - alone.landmarks).max() < 1e-5
+        assert np.abs(track.pose - alone.pose).max() < 1e-3
+        assert np.abs(track.confidence - alone.confidence).max() < 1e-4 and (track.confidence > 0).all()
+        assert (track.parsing == alone.parsing).mean() > 0.999
+    backend.batch_size = 32
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(
+    backend: FaceXFormerBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A device that holds three images at most: 6 -> 3, results in order and complete."""
+    seen: list[int] = []
+
+    def scarce(images: Tensor) -> dict[str, Tensor]:
+        seen.append(len(images))
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        logits = torch.zeros(len(images), 11, 224, 224)
+        logits[:, 1] = images.mean((1, 2, 3))[:, None, None] + 10
+        return {"segmentation": logits, "landmarks": images.mean((1, 2, 3))[:, None].repeat(1, 136),
+                "pose": torch.zeros(len(images), 3)}  # fmt: skip
+
+    monkeypatch.setattr(backend, "network", scarce)
+    monkeypatch.setattr(backend, "batch_size", 6)
+    clip = _clip(8)
+    with caplog.at_level(logging.WARNING):
+        track = backend.analyze(clip)
+    assert seen == [6, 3, 3, 2] and backend.batch_size == 3
+    assert "out of memory at batch 6; going on with 3" in caplog.text
+    means = normalise(torch.from_numpy(clip)).mean((1, 2, 3)).numpy()
+    assert np.allclose(track.landmarks[:, 0, 0], (means + 1) / 2, atol=1e-5)
+
+    monkeypatch.setattr(backend, "network", lambda images: scarce(images.repeat(9, 1, 1, 1)))
+    with pytest.raises(FclipError, match="out of memory on cpu even for one image"):
+        backend.analyze(clip[:1])
+    assert _is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."))
+
+
+def test_another_runtime_error_is_not_hidden(backend: FaceXFormerBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(images: Tensor) -> dict[str, Tensor]:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(backend, "network", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        backend.analyze(_clip(1))
+
+
+def test_bfloat16_is_close(weights: Path, backend: FaceXFormerBackend) -> None:
+    """On random weights; landmarks move by under one pixel of 224 in the mean, although all else is in half precision."""
+    half = FaceXFormerBackend(weights=weights, dtype=torch.bfloat16)
+    assert half.fingerprint["dtype"] == "bfloat16" != backend.fingerprint["dtype"]
+    assert half.fingerprint["weights"] == backend.fingerprint["weights"]
+    clip = _clip(1)
+    track, exact = half.analyze(clip), backend.analyze(clip)
+    assert 0 < np.abs(track.landmarks - exact.landmarks).mean() < 1 / 224
+    assert (track.parsing == exact.parsing).mean() > 0.97
+
+
+def test_results_come_back_in_the_frames_coordinates(
+    backend: FaceXFormerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector's box at known places: parsing and landmarks land in it; frames without a face stay empty."""
+
+    class Listed:
+        name, fingerprint = "listed", {}
+
+        def detect(self, frames: np.ndarray, times: np.ndarray | None = None) -> list[np.ndarray]:
+            rows = [[60, 40, 100, 80, 0.9], [60, 40, 100, 80, 0.9]]
+            return [np.array([row], np.float32) for row in rows] + [np.zeros((0, 5), np.float32)] * (len(frames) - 2)
+
+    def fake(images: Tensor) -> dict[str, Tensor]:
+        logits = torch.zeros(len(images), 11, 224, 224)
+        logits[:, 0], logits[:, 6, 56:168, 112:168] = 5, 10  # a nose in the middle rows, right of the centre
+        landmarks = torch.tensor([0.0, 0.5]).repeat(len(images), 68)  # x: the centre, y: three quarters down
+        return {"segmentation": logits, "landmarks": landmarks, "pose": torch.ones(len(images), 3)}
+
+    monkeypatch.setattr(backend, "detector", Listed())
+    monkeypatch.setattr(backend, "network", fake)
+    track = backend.analyze(np.zeros((4, 120, 200, 3), np.uint8))
+    # the crop is 60 wide, from (50, 30) to (110, 90)
+    assert np.allclose(track.landmarks[0] * (200, 120), (80, 75), atol=1e-3)
+    rows, columns = np.nonzero(track.parsing[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (45, 74, 80, 94)
+    assert (track.parsing[0] == 6).sum() == 30 * 15
+    assert np.allclose(track.pose, np.rad2deg([[-1, 1, 1]] * 2 + [[0, 0, 0]] * 2), atol=1e-3)
+    assert (track.confidence > 0.9).tolist() == [True, True, False, False]
+    with pytest.raises(ClipFailure, match="no face found in any of 1 frames"):
+        monkeypatch.setattr(backend, "network", lambda images: fake(images) | {"segmentation": torch.zeros(1, 11, 224, 224)})
+        backend.analyze(np.zeros((3, 120, 200, 3), np.uint8)[:1])
+
+
+def test_without_weights_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("FCLIP_MODELS", str(tmp_path / "models"))
+
+    def offline(repository: str, file: str) -> str:
+        raise OSError("no network\nand more")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(FclipError) as error:
+        create_backend("facexformer")
+    text = str(error.value)
+    assert "\n" not in text
+    for part in ("facexformer.safetensors", "ckpts/model.pt", "--from facexformer", "mediapipe", "lite", "no network"):
+        assert part in text
+
+
+def test_fetched_once_from_the_hub(
+    state: dict[str, Tensor], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The public file's form, with optimizer state beside the network, becomes a safetensors file in the cache."""
+    public = tmp_path / "model.pt"
+    torch.save({"epoch": 3, "state_dict_backbone": state, "optimizer": {"state": {0: torch.zeros(3)}}}, public)
+    calls = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("FCLIP_MODELS", raising=False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *names: calls.append(names) or str(public))
+    for _ in range(2):
+        path = checkpoint.find_weights()
+        assert path == tmp_path / "fclip" / "facexformer.safetensors"
+    assert calls == [("kartiknarayan/facexformer", "ckpts/model.pt")]
+    assert path.stat().st_size == weights.stat().st_size
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_files_that_are_not_the_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    small = {name: tensor for name, tensor in state.items() if tensor.numel() < 100}
+    files = {
+        "short.safetensors": "tensors differ", "broken.safetensors": "not a readable .safetensors file",
+        "model.pt": "fclip convert .*model.pt model.safetensors --from facexformer", "none.safetensors": "no such",
+    }
+    save_file(small, str(tmp_path / "short.safetensors"))
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{not json")
+    torch.save({"state_dict_backbone": small}, tmp_path / "model.pt")
+    for name, message in files.items():
+        with pytest.raises(FclipError, match=message) as error:
+            load_network(tmp_path / name)
+        assert "\n" not in str(error.value)
+    (tmp_path / "text.pt").write_text("hello")
+    for name, message in {"model.pt": "tensors differ", "text.pt": "not a plain checkpoint"}.items():
+        with pytest.raises(FclipError, match=message):
+            convert_checkpoint(tmp_path / name, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
