@@ -22,7 +22,7 @@ from fclip.data.records import FaceTrack
 HEAD = ("pitch", "yaw", "roll")
 POSE_DEADBAND = 4.0  # degrees of head turn that leave the measures as they are
 MOST_BLENDSHAPE_NOISE = 0.08  # activation
-SMOOTH_ABOVE = 0.05  # frame-to-frame noise, in activation, above which a channel is smoothed over time
+SMOOTH_ABOVE = 0.03  # frame-to-frame noise, in activation, above which a channel is smoothed over time
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ChannelSpec:
     full: float = 1.0
     per_pitch: float = 0.0
     per_yaw: float = 0.0
+    per_opening: float = 0.0
     one_way: bool = False
     sided: bool = False
     weight: float = 1.0
@@ -88,13 +89,14 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
     active = [source.activation(calm) for _, source in usable]
     noise = _noise(active, [source.group for _, source in usable])
     turned = np.maximum(np.abs(angles - np.median(angles[calm], axis=0)) - POSE_DEADBAND, 0.0)
+    opened = np.abs(measures["mouth_opening"][:, 0] - np.median(measures["mouth_opening"][calm, 0]))
     channels = {}
     for (spec, source), values, sigma in zip(usable, active, noise, strict=True):
         if source.group != "blendshapes":  # those come without jitter and corrected for the head's pose
             if sigma > SMOOTH_ABOVE:
                 values, sigma = _smooth(values), 0.61 * sigma
-            tolerance = (spec.per_pitch * turned[:, 0] + spec.per_yaw * turned[:, 1])[:, None]
-            values = np.sign(values) * np.maximum(np.abs(values) - tolerance, 0.0)
+            tolerance = spec.per_pitch * turned[:, 0] + spec.per_yaw * turned[:, 1] + spec.per_opening * opened
+            values = np.sign(values) * np.maximum(np.abs(values) - tolerance[:, None], 0.0)
         channels[spec.name] = Channel(spec, values, sigma)
     return channels, angles
 
@@ -132,7 +134,7 @@ def _source(spec: ChannelSpec, measures: dict[str, np.ndarray], blendshapes: np.
             for side in ("right", "left")
         ]
         two_way = any(weight < 0 for weight in spec.blendshapes["right"].values())
-        values = np.stack(sides, axis=1).astype(np.float64)  # (T, 2)
+        values = _settled(np.stack(sides, axis=1).astype(np.float64))  # (T, 2)
         return _Source("blendshapes", values, 0.0, spec.blendshapes["bias"], spec.blendshapes["full"], not two_way)
     if spec.measure:
         group = spec.measure if spec.measure in (*HEAD, "eye_opening") else "landmarks"
@@ -141,26 +143,40 @@ def _source(spec: ChannelSpec, measures: dict[str, np.ndarray], blendshapes: np.
     return None
 
 
+def _settled(values: np.ndarray) -> np.ndarray:
+    """Blendshapes (T, 2) with the first frame like the second where it stands alone.
+
+    MediaPipe finds the face of the first frame by detection and those after it by tracking, so its first
+    coefficients may be off by a fifth.
+    """
+    if len(values) >= 8 and np.abs(values[2] - values[1]).max() < 0.5 * np.abs(values[1] - values[0]).max():
+        values[0] = values[1]
+    return values
+
+
 def _calm_frames(deviations: list[np.ndarray]) -> np.ndarray:
-    """Mask (T,) of the clip's neutral phase: the quarter of the frames least away from a typical face at rest."""
+    """Mask (T,) of the clip's neutral phase: the sixth of the frames, two at least, least away from a face at rest."""
     energy = np.mean([np.maximum(np.abs(values) - 0.4, 0.0).mean(axis=1) for values in deviations], axis=0)  # (T,)
-    return energy <= np.quantile(energy, 0.25) + 0.02
+    return energy <= np.sort(energy)[min(len(energy) - 1, max(1, len(energy) // 6))] + 0.002
 
 
 def _noise(active: list[np.ndarray], groups: list[str]) -> list[float]:
     """Standard deviation of each channel's jitter.
 
-    It is read from second differences, which steady movement leaves small. What exceeds 1.5 times the median of
-    the channels of the same group, which share their jitter, is quick movement and not noise; so is what exceeds
-    the known jitter of blendshapes.
+    It is read from second differences, which steady movement leaves small. Channels of one group share their jitter:
+    what exceeds the group's median 1.5 times is quick movement and not noise, and what is much below it is chance.
+    The jitter of blendshapes is known to be small.
     """
     if len(active[0]) < 5:
         return [0.0] * len(active)
     bends = [np.abs(values[:-2] - 2 * values[1:-1] + values[2:]) for values in active]
     own = [float(np.median(bend) * 1.4826 / np.sqrt(6.0)) for bend in bends]
     shared = {g: float(np.median([n for n, other in zip(own, groups, strict=True) if other == g])) for g in set(groups)}
-    shared["blendshapes"] = MOST_BLENDSHAPE_NOISE / 1.5
-    return [min(sigma, 1.5 * shared[group]) for sigma, group in zip(own, groups, strict=True)]
+    return [
+        min(sigma, MOST_BLENDSHAPE_NOISE) if group == "blendshapes"
+        else float(np.clip(sigma, 0.8 * shared[group], 1.5 * shared[group]))
+        for sigma, group in zip(own, groups, strict=True)
+    ]  # fmt: skip
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

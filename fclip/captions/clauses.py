@@ -77,7 +77,11 @@ def tokenize(sentence: str, lexicon: Lexicon) -> list[Token]:
 
 def join_tokens(tokens: Sequence[Token]) -> str:
     """Text of tokens, spaces mended and a/an made to fit after cuts."""
-    text = "".join(token.space + token.text for token in tokens)
+    spaces = [
+        " " if before.is_word and token.is_word and not token.space else token.space
+        for before, token in zip(tokens, tokens[1:], strict=False)
+    ]
+    text = "".join(space + token.text for space, token in zip(["", *spaces], tokens, strict=False))
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", text)

@@ -11,7 +11,7 @@ from fclip.captions.channels import Channel
 PRESENT, CLEAR, STRONG = 0.25, 0.5, 0.85  # activation from which a state is there, is clear, is strong
 LEVELS = ("slight", "clear", "strong")
 LEAST_MOVE = 0.25  # change of activation that counts as movement in a clip without noise
-NOISE_FACTOR = 4.5  # a movement must exceed this many standard deviations of the channel's noise
+NOISE_FACTOR = 5.0  # a movement must exceed this many standard deviations of the channel's noise
 ONE_SIDED = 0.4  # the weaker side reaches less than this share of the stronger one
 SIDE_VISIBLE = 20.0  # degrees of yaw up to which both sides of the face can be compared
 

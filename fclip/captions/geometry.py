@@ -48,7 +48,7 @@ def measure(framed: np.ndarray) -> dict[str, np.ndarray]:
     lip_line = -(y[:, [62, 66]].mean(1))[:, None]
     lids = height([37, 38], [43, 44]) - height([40, 41], [46, 47])
     gap = (y[:, [65, 66, 67]] - y[:, [63, 62, 61]]).mean(1)
-    corners = height([48, 60], [54, 64]) - lip_line - 0.2 * gap[:, None]  # a dropping jaw lowers the lip line
+    corners = height([48, 60], [54, 64]) - lip_line - 0.1 * gap[:, None]  # a dropping jaw lowers the lip line
     half_widths = np.stack([x[:, 33] - x[:, 48], x[:, 54] - x[:, 33]], axis=1)
     return {
         "inner_brow_height": height([20, 21], [22, 23]) - eyes,

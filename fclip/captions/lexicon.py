@@ -161,7 +161,7 @@ def wordnet_feelings(words: tuple[str, ...]) -> tuple[str, ...]:
             if synset.lexname() in ("noun.feeling", "verb.emotion")
             for lemma in synset.lemmas()
         }
-    except LookupError as error:
+    except (LookupError, OSError) as error:
         raise FclipError("WordNet is not installed: run python -m nltk.downloader wordnet") from error
     return tuple(sorted(word for word in found if word.isalpha()))
 

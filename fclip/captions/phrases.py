@@ -78,7 +78,9 @@ class _Writer:
         if not sentences:
             sentences.append(f"{table['still_face']}.")
         holds = [self._clause(m) for m in self.told if m.kind == "hold"]
-        if holds:
+        if holds and len(sentences) == 3:
+            sentences[-1] = f"{sentences[-1][:-1]}, {table['while']} {_listed(holds)}."
+        elif holds:
             sentences.append(f"{table['throughout']}, {_listed(holds)}.")
         if len(sentences) < 3 and len(" ".join(sentences).split()) < 22:
             sentences += self._still_parts()

@@ -20,6 +20,7 @@ from fclip.captions.resources import resource_text
 from fclip.data.records import CaptionRecord, FaceTrack
 from fclip.errors import ClipFailure
 
+BARED_TEETH = 0.9  # opening that a smile alone does not reach
 REVISION = "1"  # raise it with every change that may change a caption
 
 
@@ -83,7 +84,7 @@ def list_moves(track: FaceTrack, times: np.ndarray, size: tuple[int, int]) -> li
             if not any(_together(move, other) for other in hiding)
             and (not spec.needs or any(_together(move, other) for other in helping))
         ]
-    return [_lips_or_mouth(move, channels) for move in kept]
+    return [_lips_or_mouth(move, channels, times) for move in kept]
 
 
 def _together(one: Move, other: Move) -> bool:
@@ -91,12 +92,15 @@ def _together(one: Move, other: Move) -> bool:
     return one.start <= other.end and other.start <= one.end
 
 
-def _lips_or_mouth(move: Move, channels: dict[str, Channel]) -> Move:
+def _lips_or_mouth(move: Move, channels: dict[str, Channel], times: np.ndarray) -> Move:
     """A small opening, or one that raised corners bring about, parts the lips; a larger one opens the mouth."""
-    if move.channel != "mouth_open" or move.kind == "repeat":
+    if move.channel != "mouth_open" or move.kind == "repeat" or move.peak >= BARED_TEETH:
         return move
-    smiling = "corners_up" in channels and channels["corners_up"].sides.max() >= CLEAR
-    return replace(move, channel="lips_part") if move.peak < (0.9 if smiling else CLEAR) else move
+    seconds = times - times[0]
+    meant = (seconds >= move.start) & (seconds <= move.end)
+    unsmiling = meant & (channels["corners_up"].sides.mean(axis=1) < CLEAR)
+    opening = channels["mouth_open"].sides.mean(axis=1)[unsmiling]
+    return move if opening.max(initial=0.0) >= CLEAR else replace(move, channel="lips_part")
 
 
 def _only(track: FaceTrack, seen: np.ndarray) -> FaceTrack:

@@ -1,5 +1,4 @@
-"""Augmentation of whole clips: one crop, flip, rotation and colour change for all frames, maps and points of
-a clip.
+"""Augmentation of whole clips: one crop, flip, rotation and colour change for all frames, maps and points.
 
 What is drawn depends on (seed, epoch, key) alone, so neither workers nor resuming nor ranks change it.
 Test-time preprocessing is the same code with a change that is not random (`whole_frame`).
@@ -25,9 +24,9 @@ _TOGETHER = 4  # frames changed at once: scratch memory of a few MB is reused, l
 class Augmentation:
     """What training may change, and how far.
 
-    crop_area and crop_ratio: bounds of the crop's share of the frame's area and of its width / height; flip:
-    probability of mirroring; rotation: largest angle in degrees; brightness, contrast: factors from [1 - x, 1
-    + x]; colour: the same for each of red, green and blue on its own (a colour cast).
+    crop_area, crop_ratio: bounds of the crop's share of the frame's area and of its width / height; flip: probability
+    of mirroring; rotation: largest angle in degrees; brightness, contrast: x for factors from [1 - x, 1 + x]; colour:
+    the same for each of red, green and blue on its own (a colour cast).
     """
 
     crop_area: tuple[float, float] = (0.8, 1.0)
@@ -41,8 +40,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one clip: rotate by `angle` degrees (counter-clockwise, about the centre), cut out the
-    box (left, top, width, height in pixels), resize it to the wanted size, mirror it, change its colours.
+    """What happens to one clip: turn, cut, resize, mirror, recolour.
+
+    angle: degrees counter-clockwise about the centre; box: left, top, width, height in pixels; contrast: factor about
+    the clip's mean; gains: of red, green and blue.
     """
 
     box: tuple[int, int, int, int]
@@ -76,8 +77,7 @@ def clip_rng(seed: int, epoch: int, key: str, use: str) -> np.random.Generator:
 def draw_change(options: Augmentation, height: int, width: int, rng: np.random.Generator) -> Change:
     """Draw the change of one clip with frames of `height` x `width`.
 
-    Every option takes its random numbers whether it is on or off, so that switching one leaves the others as
-    drawn.
+    Every option takes its random numbers, on or off, so that switching one leaves the others as drawn.
     """
     area, ratio, across, down, flip, angle, bright, contrast, *cast = rng.random(11).tolist()
     crop = height * width * _between(area, *options.crop_area)
@@ -129,8 +129,7 @@ def change_parsing(parsing: np.ndarray, change: Change, size: int) -> torch.Tens
 
 
 def change_landmarks(landmarks: np.ndarray, change: Change, height: int, width: int) -> torch.Tensor:
-    """Apply a change to landmarks float32 (T, 68, 2) in [0, 1] of `height` x `width` frames; returns the same
-    form.
+    """Apply a change to landmarks float32 (T, 68, 2) in [0, 1] of `height` x `width` frames; same form back.
 
     Points outside the cut are outside [0, 1] afterwards.
     """

@@ -1,5 +1,4 @@
-"""HDF5 part files: face tracks beside each shard, and frozen features addressed by what they were computed
-from.
+"""HDF5 part files: face tracks of a shard's clips, and frozen features addressed by their input.
 
 A part is written once, appears whole, and never changes. Its tables are flat: `keys` (N,), `sha256` (N,),
 `offsets` (N+1,), and tables that hold the rows of all clips one after another. Rows are only given to a
@@ -252,9 +251,7 @@ class _PartReader:
         self.file.close()
 
     def read(self, key: str, name: str, dtype: str | None, shape: tuple[int | None, ...]) -> np.ndarray:
-        """Return the rows of a clip in a table whose rows must have this type (None: any) and shape (None:
-        any).
-        """
+        """Return a clip's rows of a table whose rows must have this type and shape (None: any)."""
         start, end = (int(offset) for offset in self._offsets[self._rows[key] :][:2])
         try:
             table = self._table(name)

@@ -31,8 +31,10 @@ FACE_FIELDS = ("parsing", "landmarks")
 
 @dataclass(frozen=True)
 class View:
-    """How a clip is shown to the model: frames of `size` x `size`, T of them (None: as many as there are),
-    whole ("squash") or their centre square ("crop"); with an augmentation, a random change of it instead.
+    """How a clip is shown to the model.
+
+    size: side of the frames; frames: T, None for as many as there are; resize: "squash" the whole frame to a square or
+    "crop" its centre; augmentation: a random change, a function of (seed, epoch, key), instead.
     """
 
     size: int
@@ -94,9 +96,8 @@ class PackedClips:
         return [parse_info(key, self.read(index, {"json"}))["label"] for index, key in enumerate(self.keys)]
 
     def load(self, index: int, epoch: int) -> dict[str, Any]:
-        """Return a clip: frames uint8 (T, S, S, 3); parsing uint8 (T, S, S) and landmarks float32 (T, 68, 2), if
-        the shards have them; caption (text or None), label, key, info. Its random change is a function of
-        (seed, epoch, key).
+        """Return a clip as a dict: frames uint8 (T, S, S, 3), label, key, info, caption (text or None), and if the
+        shards have them parsing uint8 (T, S, S) and landmarks float32 (T, 68, 2).
         """
         key, view = self.keys[index], self.view
         fields = {"frames.jpg", "json", *(OPTIONAL_FIELDS[name] for name in self.wanted)}

@@ -17,8 +17,7 @@ MAX_JSON_BYTES = 256 << 20
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path `.{name}.{pid}.tmp` beside `path`; publish it as `path` when the block ends
-    well.
+    """Yield a path `.{name}.{pid}.tmp` beside `path`, which becomes `path` when the block ends well.
 
     The file is flushed to the disk before it is renamed, so that a reader sees the old file or the whole new
     one, also after a power cut. Any exception (Ctrl-C too) removes the temporary file and leaves `path` as it

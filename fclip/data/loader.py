@@ -74,6 +74,7 @@ class ClipLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_unchanged,
+            generator=torch.Generator(),  # else each pass takes a number from torch's global generator
         )
 
     @property
@@ -86,7 +87,7 @@ class ClipLoader:
         self._upcoming[:] = self._plan(epoch)[start_step:]
         for batch in self._batches:
             if isinstance(batch, FclipError):
-                raise batch
+                raise FclipError(str(batch))  # a new one: its traceback must not form a cycle with `batch`
             yield batch
 
     def _plan(self, epoch: int) -> list[Step]:
@@ -114,9 +115,7 @@ class _Upcoming:
 
 
 class _Batches(Dataset):
-    """Makes whole batches, in the worker if there is one. An FclipError is returned, so that it stays one
-    line.
-    """
+    """Makes whole batches, in the worker if there is one; returns an FclipError, so that it stays one line."""
 
     def __init__(self, clips: PackedClips) -> None:
         self._clips = clips

@@ -1,6 +1,4 @@
-"""Packed samples: what training reads, a clip's frames with its face maps, landmarks and caption in one
-shard.
-"""
+"""Packed samples: a clip's frames with its face maps, landmarks and caption, as training reads them."""
 
 from __future__ import annotations
 
@@ -23,8 +21,10 @@ OPTIONAL_FIELDS = {"parsing": "parsing.png", "landmarks": "landmarks.npy", "capt
 
 @dataclass
 class PackedSample:
-    """One clip for training: frames uint8 (T, H, W, 3), info (its json), and what it has of parsing uint8 (T,
-    H, W), landmarks float32 (T, 68, 2) in [0, 1] of the frame, caption text, caption record.
+    """One clip for training; what it does not have is None.
+
+    frames uint8 (T, H, W, 3) RGB; info: its json; parsing uint8 (T, H, W); landmarks float32 (T, 68, 2) in [0, 1] of
+    the frame; caption: its text; caption_info: the whole record.
     """
 
     key: str
@@ -62,8 +62,7 @@ def packed_fields(
 def parse_packed(
     key: str, fields: Mapping[str, bytes], wanted: Collection[str] = tuple(OPTIONAL_FIELDS), size: int | None = None
 ) -> PackedSample:
-    """Decode a packed sample; what it does not have, or is not in `wanted` (names of OPTIONAL_FIELDS), is
-    None.
+    """Decode a packed sample; what it lacks, or is not in `wanted` (names of OPTIONAL_FIELDS), is None.
 
     With `size`, frames and parsing come at a half, quarter or eighth of their scale where that is at least
     `size` (fast, see decode_strip). Raises FclipError if a field is damaged or disagrees with the json.
@@ -107,6 +106,6 @@ def _parse_landmarks(key: str, data: bytes, frames: int) -> np.ndarray:
         header = np.lib.format.read_array_header_1_0(buffer)
         if header != (shape, False, np.dtype("<f4")):
             raise ValueError(f"it holds {header[2]} {header[0]}, not float32 {shape}")
-        return np.frombuffer(data, "<f4", offset=buffer.tell()).reshape(shape)  # (T, 68, 2)
+        return np.frombuffer(data, "<f4", offset=buffer.tell()).reshape(shape).copy()  # (T, 68, 2)
     except (ValueError, SyntaxError, TypeError) as error:
         raise FclipError(f"{key}.landmarks.npy: {error}; make the shard again") from error

@@ -1,5 +1,4 @@
-"""The order of training and test clips: functions of (seed, epoch) and of the rank, computed before anything
-is read.
+"""The order of clips: functions of (seed, epoch) and of the rank, known before anything is read.
 
 Because a step's clips are known beforehand, any number of workers gives the same batches, training goes on
 exactly at (epoch, step), and the ranks of a distributed run share each global batch among them.

@@ -75,8 +75,7 @@ class ShardWriter:
 
 
 def index_shard(path: str | Path) -> ShardIndex:
-    """Return where each field of each sample lies in a shard: {key: {field: (offset, size)}}, in the tar's
-    order.
+    """Return where each sample's fields lie in a shard, {key: {field: (offset, size)}}, in the tar's order.
 
     Raises FclipError for anything that is not a whole, plain shard: a truncated tar (also one cut between two
     members, which readers take for a shorter shard), links and devices, unsafe or unknown names, oversize
@@ -96,7 +95,7 @@ def index_shard(path: str | Path) -> ShardIndex:
                 end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
                 if len(index) > MAX_SAMPLES:
                     raise FclipError(f"{path}: more than {MAX_SAMPLES} samples; split the shard")
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError) as error:
         raise FclipError(f"{path}: not a readable shard ({error}); make it again") from error
     _check_end(path, end)
     return index
@@ -120,9 +119,7 @@ def read_fields(file: BinaryIO, fields: Mapping[str, tuple[int, int]]) -> dict[s
 
 
 def frame_sample_fields(sample: FrameSample, quality: int = 95) -> dict[str, bytes]:
-    """Return the shard fields `frames.jpg` and `json` of a clip; size and frame count in the json are set
-    here.
-    """
+    """Return the fields `frames.jpg` and `json` of a clip; key, size and frame count in the json are set here."""
     count, height, width, _ = sample.frames.shape
     info = {**sample.info, "key": sample.key, "frames": count, "height": height, "width": width}
     return {"frames.jpg": encode_strip(sample.frames, quality), "json": json_bytes(info)}
@@ -136,9 +133,7 @@ def parse_frame_sample(key: str, fields: Mapping[str, bytes]) -> FrameSample:
 
 
 def parse_info(key: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
-    """Decode a sample's json field and check what decoding relies on: its key, label, frames, height and
-    width.
-    """
+    """Decode a sample's json and check what others rely on: its key, label, frames, height and width."""
     name = f"{key}.json"
     info = parse_json(name, need_field(key, fields, "json"))
     for field, kind in {"key": str, "label": str, "frames": int, "height": int, "width": int}.items():

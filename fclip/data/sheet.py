@@ -1,6 +1,4 @@
-"""Contact sheets: a picture of a shard's clips with label, landmarks, parsing and caption, to look at data
-with.
-"""
+"""Contact sheets: a picture of a shard's clips with label, landmarks, parsing and caption."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which clips train and which test: `splits.json` and `classes.json` beside the shards, and the shards of a
-fold.
+"""Which clips train and which test: `splits.json`, `classes.json`, and the shards of a fold.
 
 Every clip belongs to one part; a fold is a choice of whole parts for training and for testing; a shard holds
 clips of one part and is named `<part>-<index>`, so that a fold picks shard files.
@@ -22,8 +21,7 @@ _PART = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Splits:
-    """Parts and folds of a data set: parts {key: part}, folds {"1": {"train": [part, ...], "test": [part,
-    ...]}}.
+    """Parts {key: part} and folds {"1": {"train": [part, ...], "test": [part, ...]}} of a data set.
 
     Raises FclipError if a fold names a part that holds no clip, or uses a part on both sides.
     """
@@ -107,9 +105,7 @@ def write_classes(folder: str | Path, classes: Sequence[str]) -> None:
 
 
 def read_classes(folder: str | Path) -> tuple[str, ...]:
-    """Read the class names of `folder`, in order; raises FclipError if the file is missing or no list of
-    names.
-    """
+    """Read the class names of `folder`, in order; raises FclipError if there is no list of them."""
     path = Path(folder) / "classes.json"
     names = read_json(path)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):

@@ -74,9 +74,7 @@ def encode_palette_strip(parsing: np.ndarray) -> bytes:
 
 
 def decode_palette_strip(data: bytes, frames: int, height: int, width: int) -> np.ndarray:
-    """Decode a palette PNG strip to uint8 (T, H, W) ids of PARSING_CLASSES; raises FclipError as
-    decode_strip.
-    """
+    """Decode a palette PNG strip to ids of PARSING_CLASSES, uint8 (T, H, W); raises FclipError as decode_strip."""
     _check_size(frames, height, width)
     image = _open(data, "PNG", frames * height, width)
     if image.mode != "P":

@@ -16,7 +16,7 @@ def aggregate(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        names = ("dataset", "source", "variant", "clip", "selection")
+        names = ("dataset", "source", "variant", "clip", "selection", "objective")
         key = tuple(result.get(n) for n in names) + (tuple(result.get("set") or ()), tuple(result.get("without") or ()))
         groups.setdefault(key, []).append(result)
     return [_row(members) for members in groups.values()]
@@ -35,6 +35,9 @@ def _row(members: list[dict[str, Any]]) -> dict[str, Any]:
             "variant",
             "clip",
             "selection",
+            "objective",
+            "in_domain",
+            "trained_with",
             "set",
             "without",
             "modalities",
@@ -64,7 +67,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [f"{'data set':18s} {'variant':14s} {'UAR':>6s} {'WAR':>6s} {'+-WAR':>6s}  folds seeds  selection"]
     for row in sorted(rows, key=lambda r: (r["dataset"], r["war"])):
         name = f"{row['source']}->{row['dataset']}" if row.get("source") else row["dataset"]
-        flags = [row["selection"] or "-"]
+        flags = [row["selection"] or "-", *(["in-domain"] if row.get("in_domain") else [])]
         if row["selection"] == "best-on-test":
             flags.append("(chosen on the test part)")
         if row.get("captions") and row["captions"].get("label_shown"):

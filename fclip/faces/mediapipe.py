@@ -238,7 +238,7 @@ def _landmarker(model: Path, mode: str, most: int, details: bool) -> Iterator[An
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Send what the library's C++ code writes to file descriptor 2 to the log, at level DEBUG."""
-    sys.stderr.flush()
+    _flush_stderr()
     try:
         keep = os.dup(2)
     except OSError:  # no stderr
@@ -249,10 +249,14 @@ def _quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                sys.stderr.flush()
+            _flush_stderr()
             os.dup2(keep, 2)
             os.close(keep)
             sink.seek(0)
             if text := sink.read().decode(errors="replace").strip():
                 log.debug("mediapipe: %s", text)
+
+
+def _flush_stderr() -> None:
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # none, broken or closed
+        sys.stderr.flush()

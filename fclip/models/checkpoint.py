@@ -1,8 +1,8 @@
 """The public checkpoint format `fclip-1` (METHOD 2.9): trainable tensors only, and what they were trained on.
 
-One .safetensors file. Its header holds `format` = "fclip-1" and `fclip`, a JSON object with variant, clip,
-clip_sha256, classes in order, frames, prompts, options, and what training adds: dataset, fold, seed, epoch,
-selection, metrics.
+One .safetensors file. Its header has one entry, `fclip`: a JSON object with format ("fclip-1"), variant, clip,
+clip_sha256, classes in order, frames, prompts, options, and what training adds: dataset, fold, seed, epoch, selection,
+metrics. (One entry, because safetensors writes several in any order; so equal checkpoints are equal files.)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fclip.models.base import ExpressionModel
 from fclip.models.registry import create_model
 
 FORMAT = "fclip-1"
+BUILT_FROM = ("variant", "clip", "clip_sha256", "classes", "frames", "prompts", "options")
 WEIGHTS = "model.safetensors"
 POINTERS = ("BEST", "LAST")
 
@@ -30,6 +31,7 @@ POINTERS = ("BEST", "LAST")
 def model_metadata(model: ExpressionModel) -> dict[str, Any]:
     """What a checkpoint says about its model: all that `load_model` needs to build it again."""
     return {
+        "format": FORMAT,
         "fclip": fclip.__version__,
         "variant": model.variant,
         "clip": model.clip_name,
@@ -50,7 +52,7 @@ def save_checkpoint(path: str | Path, model: ExpressionModel, **metadata: Any) -
     `metadata` adds plain JSON values: dataset, fold, seed, epoch, selection, metrics.
     """
     path = Path(path)
-    header = {"format": FORMAT, "fclip": json.dumps({**model_metadata(model), **metadata}, sort_keys=True)}
+    header = {"fclip": json.dumps({**model_metadata(model), **metadata}, sort_keys=True)}
     state = {name: tensor.cpu().contiguous() for name, tensor in model.trainable_state().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -69,11 +71,15 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except SafetensorError as error:
+        metadata = json.loads(header.get("fclip", "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
-    if header.get("format") != FORMAT:
-        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {header.get('format')!r}")
-    return state, json.loads(header["fclip"])
+    found = metadata.get("format", header.get("format"))
+    if found != FORMAT:
+        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {found!r}")
+    if missing := [name for name in BUILT_FROM if name not in metadata]:
+        raise FclipError(f"{path}: its metadata lack {', '.join(missing)}")
+    return state, metadata
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -110,7 +116,8 @@ def load_model(
         raise FclipError(f"{path}: trained on classes {meta['classes']}, but {list(classes)} are asked for")
     model = create_model(
         meta["variant"], meta["clip"], meta["classes"], meta["frames"],
-        clip_weights or _still_there(meta["clip_weights"]), longclip_weights or _still_there(meta["longclip_weights"]),
+        clip_weights or _still_there(meta.get("clip_weights")),
+        longclip_weights or _still_there(meta.get("longclip_weights")),
         **meta["options"],
     )
     check_metadata(model, meta, path)
@@ -126,6 +133,6 @@ def _still_there(source: str | None) -> str | None:
 def check_metadata(model: ExpressionModel, meta: dict[str, Any], path: Path) -> None:
     """Raise FclipError unless frozen weights, class names and prompts of `model` are those of the checkpoint."""
     own = model_metadata(model)
-    for key in ("variant", "clip", "clip_sha256", "longclip_sha256", "classes", "frames", "prompts"):
-        if own[key] != meta[key]:
-            raise FclipError(f"{path}: {key} differs: the checkpoint has {meta[key]}, the model {own[key]}")
+    for key in (*BUILT_FROM[:-1], "longclip_sha256"):
+        if own[key] != meta.get(key):
+            raise FclipError(f"{path}: {key} differs: the checkpoint has {meta.get(key)}, the model {own[key]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
     model.requires_grad_(False).eval()
     mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
     size = config["vision_cfg"]["image_size"]
-    tokenizer = SimpleTokenizer(context_length=model.context_length)
-    source = str(Path(weights).resolve()) if weights and Path(weights).is_file() else weights and str(weights)
+    tokenizer = _tokenizer(model.context_length)
+    source = None if weights is None else str(Path(weights).resolve() if Path(weights).is_file() else weights)
     return LoadedClip(name, model, weights_sha256(model.state_dict()), tokenizer, size, tuple(mean), tuple(std), source)
 
 
@@ -110,6 +111,11 @@ def refusal(config: dict[str, Any]) -> str | None:
     ]
     reasons += [(tower.get(key), f"its blocks use {key}") for tower in (vision, text) for key in CUSTOM_BLOCKS]
     return next((reason.format(value) for value, reason in reasons if value), None)
+
+
+@cache
+def _tokenizer(context_length: int) -> SimpleTokenizer:
+    return SimpleTokenizer(context_length=context_length)
 
 
 def _random_model(config: dict[str, Any], seed: int) -> Any:

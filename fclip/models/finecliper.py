@@ -11,6 +11,7 @@ import json
 import logging
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from fclip.errors import FclipError, UsageError
 from fclip.models.base import MODALITIES, ExpressionModel, ModelOutput, ModelSpec
 from fclip.models.clip import encode_frames, text_length
 from fclip.models.frames import FrameEncoder
+from fclip.models.heads import contrastive_loss, same_text
 from fclip.models.registry import register
 from fclip.models.similarity import fuse, fusion_loss
 from fclip.models.texts import CaptionTower, TextAdapters, encode_label_texts
@@ -35,7 +37,8 @@ class Options:
 
     frames_level, parsing, landmarks: False leaves that modality of the variant out (one level only: less the others).
     video_adapters False: frames through plain CLIP. scale: s of Eq. 7. fusion_weights: fixed weights in the order of
-    the model's modalities. *_ratio: tower width / adapter width. checkpointing: recompute blocks in the backward pass.
+    the model's modalities. objective captions: clips against captions, without labels (METHOD 5). *_ratio: tower
+    width / adapter width. checkpointing: recompute blocks in the backward pass.
     """
 
     text_adapters: Literal["none", "positive", "both"] = "both"
@@ -49,6 +52,7 @@ class Options:
     fusion_normalize: bool = False
     fusion_detach_weights: bool = False
     fusion_weights: list[float] | None = None
+    objective: Literal["labels", "captions"] = "labels"
     tau: float = 0.01
     frame_adapter_ratio: int = 4
     face_adapter_ratio: int = 8
@@ -93,7 +97,7 @@ class FineCliper(ExpressionModel):
         tokens = self.tokenizer(self.prompts["positive"] + self.prompts["negative"])  # (2*C, L)
         self.register_buffer("label_tokens", tokens[:, : text_length(tokens)], persistent=False)
         self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
-        self.longclip_weights = str(spec.longclip_weights) if spec.longclip_weights else None
+        self.longclip_weights = str(Path(spec.longclip_weights).resolve()) if spec.longclip_weights else None
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
         self.adapters: Any = self._build_adapters()
         self._label_features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # eval only; see `label_features`
@@ -154,7 +158,10 @@ class FineCliper(ExpressionModel):
         fixed = None if s.fusion_weights is None else [s.fusion_weights[self.modalities.index(n)] for n in names]
         with torch.autocast(features.device.type, enabled=False):
             fused = fuse(features, positive, negative, s.tau, fixed, s.fusion_normalize, s.fusion_detach_weights)
-            loss = fusion_loss(fused, batch["labels"]) if "labels" in batch else None
+            if s.objective == "captions":
+                loss = self._caption_loss(encoded, batch)
+            else:
+                loss = fusion_loss(fused, batch["labels"]) if "labels" in batch else None
         return ModelOutput(
             logits=fused.logits,
             modality_logits=dict(zip(names, fused.modality_logits.unbind(1), strict=True)),
@@ -163,6 +170,16 @@ class FineCliper(ExpressionModel):
             modalities=names,
             loss=loss,
         )
+
+    def _caption_loss(self, encoded: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor | None:
+        """Symmetric InfoNCE between v and f at temperature tau (METHOD 5); None for a batch that is only classified."""
+        if "caption" not in encoded or "frames" not in encoded:
+            if self.training:
+                raise FclipError("objective captions trains on frames and captions; this batch lacks one of them")
+            return None
+        given = batch.get("caption_features", batch.get("captions"))
+        assert given is not None
+        return contrastive_loss(encoded["frames"], encoded["caption"], 1 / self.settings.tau, same_text(given))
 
     def encode(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features (B, E) in float32, not normalised, of each modality that the batch holds.
@@ -258,6 +275,10 @@ def _check_settings(s: Options, modalities: tuple[str, ...]) -> None:
     ):
         names = ", ".join(modalities)
         raise UsageError(f"fusion_weights must be {len(modalities)} numbers >= 0, not all 0, for {names}")
+    if s.objective not in ("labels", "captions"):
+        raise UsageError(f"option objective must be labels or captions, got {s.objective!r}")
+    if s.objective == "captions" and not {"frames", "caption"} <= set(modalities):
+        raise UsageError("objective captions needs a variant with frames and captions: dagger or star-dagger")
     for name in ("tau", "frame_adapter_ratio", "face_adapter_ratio", "text_adapter_ratio"):
         if getattr(s, name) <= 0:
             raise UsageError(f"option {name} must be greater than 0, got {getattr(s, name)}")

@@ -36,7 +36,18 @@ class Measure:
         return f"{self.value:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
-Cell = str | int | float | Measure | None
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.1f} – {self.high:.1f}"
+
+
+Cell = str | int | float | Measure | Interval | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ Block = Heading | Text | Table | Pictures
 
 def is_number(cell: Cell) -> bool:
     """Whether a cell is set as a number, to the right."""
-    return isinstance(cell, (int, float, Measure))
+    return isinstance(cell, (int, float, Measure, Interval))
 
 
 def cell_text(cell: Cell) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,10 +61,33 @@ def canvas(height: float) -> Iterator[Canvas]:
     from matplotlib import rc_context
 
     style: Any = {**_SETTINGS, **dict.fromkeys(_COLOURED, FOREGROUND), "axes.prop_cycle": cycler(color=COLOURS)}
-    with rc_context(style):
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a browser finds a font that has it
         yield Canvas(height)
 
 
-def legend_below(axes: Any, columns: int = 2) -> None:
+def short(name: str, most: int = 20) -> str:
+    """A name on one line, cut to `most` letters, so that it leaves room for the plot."""
+    name = " ".join(name.split())
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+LINE = 0.165  # inches of a legend's line
+_LETTERS = 62  # that fit beside one another, less what the marks take
+
+
+def legend_columns(names: Collection[str]) -> int:
+    """How many columns a legend of these names fits into."""
+    return max(1, min(4, len(names), _LETTERS // (max(map(len, names), default=0) + 5)))
+
+
+def legend_height(names: Collection[str]) -> float:
+    """Inches that a legend of these names takes."""
+    return LINE * -(-len(names) // legend_columns(names))
+
+
+def legend_below(axes: Any) -> None:
     """Put the legend under the plot, where it hides nothing."""
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    handles, labels = axes.get_legend_handles_labels()
+    names = [short(label, _LETTERS) for label in labels]
+    axes.figure.legend(handles, names, loc="outside lower center", ncols=legend_columns(names))

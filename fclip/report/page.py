@@ -14,6 +14,8 @@ from importlib import resources
 
 from fclip.report.blocks import Block, Cell, Flag, Heading, Picture, Pictures, Table, Text, cell_text, is_number
 
+LONG = 30  # letters from which a cell is given a line of its own width
+
 
 def render_html(title: str, blocks: Sequence[Block]) -> str:
     """The page as one HTML text; every text is escaped."""
@@ -57,8 +59,10 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    kind = " class=number" if is_number(cell) else " class=flag" if isinstance(cell, Flag) else ""
-    return f"<td{kind}>{html.escape(cell_text(cell))}</td>"
+    text = cell_text(cell)
+    kinds = {"number": is_number(cell), "flag": isinstance(cell, Flag), "long": len(text) > LONG}
+    names = " ".join(name for name, holds in kinds.items() if holds)
+    return f"<td class='{names}'>{html.escape(text)}</td>" if names else f"<td>{html.escape(text)}</td>"
 
 
 def _pictures(block: Pictures) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fclip.data.files import atomic_write
-from fclip.report.figures import COLOURS, MARKERS, Canvas, canvas, legend_below
+from fclip.report.figures import COLOURS, MARKERS, Canvas, canvas, legend_below, legend_height, short
 
 Points = tuple[Sequence[float], Sequence[float]]  # x and y of a line
 
@@ -51,8 +51,9 @@ def _draw_confusion(drawn: Canvas, confusion: Sequence[Sequence[int]], classes: 
         for j, value in enumerate(row):
             axes.text(j + 0.5, i + 0.5, f"{value:.0f}", ha="center", va="center_baseline")
     places = np.arange(len(classes)) + 0.5
-    axes.set_xticks(places, classes, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, classes)
+    names = [short(name) for name in classes]
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -63,12 +64,12 @@ def _draw_confusion(drawn: Canvas, confusion: Sequence[Sequence[int]], classes: 
 def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
     """Recall of each class (one line a class, a mark a method): {method: {class: recall or None when absent}}."""
     classes = list(next(iter(recalls.values())))
-    with canvas(0.9 + 0.3 * len(classes) + 0.18 * (len(recalls) // 2)) as drawn:
+    with canvas(0.8 + 0.27 * len(classes) + legend_height(recalls)) as drawn:
         axes = drawn.axes
         for index, (name, recall) in enumerate(recalls.items()):
             there = [(100 * value, row) for row, c in enumerate(classes) if (value := recall[c]) is not None]
             axes.plot(*zip(*there, strict=True), MARKERS[index % 8], label=name, alpha=0.9)
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_yticks(range(len(classes)), [short(name) for name in classes])
         axes.invert_yaxis()
         axes.set_xlim(-2, 102)
         axes.grid(axis="both")
@@ -79,7 +80,7 @@ def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
 
 def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """Reliability: accuracy of the clips in each bin of confidence, {method: {count, confidence, accuracy}}."""
-    with canvas(3.4 + 0.18 * (len(curves) // 2)) as drawn:
+    with canvas(3.2 + legend_height(curves)) as drawn:
         axes = drawn.axes
         axes.plot([0, 100], [0, 100], color="#888888", linewidth=0.8, linestyle="--")
         for index, (name, curve) in enumerate(curves.items()):
@@ -95,13 +96,14 @@ def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str
         return drawn.svg()
 
 
-def curves_plot(curves: Mapping[str, Points], what: str) -> str:
+def curves_plot(curves: Mapping[str, Points], what: str, from_zero: bool = False) -> str:
     """Lines over training steps: {name: (steps, values)}; `what` names the values."""
-    with canvas(2.6 + 0.18 * (len(curves) // 2)) as drawn:
+    with canvas(2.4 + legend_height(curves)) as drawn:
         for name, (steps, values) in curves.items():
             drawn.axes.plot(steps, values, label=name)
         drawn.axes.set_xlabel("step")
-        drawn.axes.set_ylabel(what)
+        drawn.axes.set_ylabel(short(what, 30))
+        drawn.axes.set_ylim(bottom=0 if from_zero else None)
         drawn.axes.grid(axis="y")
         legend_below(drawn.axes)
         return drawn.svg()
@@ -109,20 +111,23 @@ def curves_plot(curves: Mapping[str, Points], what: str) -> str:
 
 def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[str, tuple[int, float]]) -> str:
     """Trained parameters against WAR (Fig. 7): {method: (parameters, WAR)}; published points are hollow."""
-    with canvas(3.0) as drawn:
+    from matplotlib.ticker import LogLocator
+
+    with canvas(2.6 + legend_height([*points, *published])) as drawn:
         axes = drawn.axes
-        for values, fill, colour in ((points, COLOURS[0], COLOURS[0]), (published, "none", COLOURS[5])):
-            for name, (parameters, war) in values.items():
-                place = parameters / 1e6, 100 * war
-                axes.plot(*place, "o", markerfacecolor=fill, color=colour)
-                axes.annotate(name, place, xytext=(0, 5), textcoords="offset points", ha="center")
+        for values, face in ((points, None), (published, "none")):
+            for index, (name, (parameters, war)) in enumerate(values.items()):
+                look = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "linestyle": "none", "label": name}
+                axes.plot(parameters / 1e6, 100 * war, markerfacecolor=face or COLOURS[index % 8], **look)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
-        axes.margins(0.18)
+        axes.margins(0.1)
         axes.grid()
         axes.set_xlabel("trained parameters in millions")
         axes.set_ylabel("WAR in %")
+        legend_below(axes)
         return drawn.svg()
 
 
@@ -136,7 +141,7 @@ def weights_plot(bars: Sequence[tuple[str, float, float]]) -> str:
             axes.barh(places + 0.36 * (index - 0.5), values, 0.34, label=name, color=COLOURS[index])
             for place, value in zip(places, values, strict=True):
                 axes.text(value, place + 0.36 * (index - 0.5), f" {value:.1f}", va="center")
-        axes.set_yticks(places, [bar[0] for bar in bars])
+        axes.set_yticks(places, [short(bar[0]) for bar in bars])
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set_xlabel("%")
@@ -150,7 +155,7 @@ def similarity_plot(classes: Sequence[str], cosines: Mapping[str, tuple[Any, Any
     `cosines`: {modality: (positive (C,), negative (C,))}, means over the clips of each class, nan where it has none.
     """
     step = 0.8 / len(cosines)
-    with canvas(0.9 + (0.22 + 0.1 * len(cosines)) * len(classes)) as drawn:
+    with canvas(0.8 + (0.22 + 0.1 * len(cosines)) * len(classes) + legend_height(cosines)) as drawn:
         axes = drawn.axes
         for index, (name, (positive, negative)) in enumerate(cosines.items()):
             rows = np.arange(len(classes)) + step * (index - (len(cosines) - 1) / 2)
@@ -158,9 +163,9 @@ def similarity_plot(classes: Sequence[str], cosines: Mapping[str, tuple[Any, Any
             axes.hlines(rows, negative, positive, color=colour, alpha=0.5)
             axes.plot(negative, rows, MARKERS[index % 8], markerfacecolor="none", color=colour)
             axes.plot(positive, rows, MARKERS[index % 8], color=colour, label=name)
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_yticks(range(len(classes)), [short(name) for name in classes])
         axes.invert_yaxis()
         axes.grid(axis="x")
         axes.set_xlabel("cosine (filled: positive text, hollow: negative text)")
-        legend_below(axes, columns=4)
+        legend_below(axes)
         return drawn.svg()

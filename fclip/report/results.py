@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fclip.report.blocks import Block, Cell, Flag, Measure, Table, Text, drop_empty_columns
+from fclip.report.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
 from fclip.report.intervals import fold_clips, fold_mean_intervals
 from fclip.report.published import Method, PublishedTable, published_figures
 
@@ -75,9 +75,9 @@ def method_name(row: Row) -> str:
 
 
 def row_name(row: Row, rows: Sequence[Row]) -> str:
-    """A short name that tells a row from the others in `rows`: method, and data, CLIP and selection where these vary."""
+    """A short name that tells a row from the others in `rows`: its method, and what else varies or is unusual."""
     parts = [method_name(row)]
-    if len({data_name(r) for r in rows}) > 1:
+    if data_name(row) != row["dataset"] or len({r["dataset"] for r in rows}) > 1:
         parts.insert(0, data_name(row))
     if len({r["clip"] for r in rows}) > 1:
         parts.append(row["clip"])
@@ -110,12 +110,12 @@ def figures(row: Row) -> list[Cell]:
     measures: list[Cell] = [
         Measure(100 * row[name], 100 * row[f"{name}_deviation"] if several else None) for name in ("uar", "war")
     ]
-    return measures + [interval_text(row["uar_interval"]), interval_text(row["war_interval"])]
+    return measures + [interval(row["uar_interval"]), interval(row["war_interval"])]
 
 
-def interval_text(bounds: Sequence[float]) -> str:
+def interval(bounds: Sequence[float]) -> Interval:
     """An interval in percent."""
-    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+    return Interval(100 * bounds[0], 100 * bounds[1])
 
 
 FIGURES = ("UAR", "WAR", "UAR 95 %", "WAR 95 %")

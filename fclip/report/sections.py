@@ -70,33 +70,33 @@ def by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def plot_sections(rows: Sequence[Row]) -> list[Block]:
-    """Recall, confusion matrices, reliability, parameters against WAR (Fig. 7), fusion weights (Fig. 8)."""
-    recalls, reliable, parameters = [], [], []
-    for dataset, group in by_dataset(rows).items():
-        names = [row_name(row, group) for row in group]
-        few = f"{dataset}, the {SERIES} best" if sum(r["dataset"] == dataset for r in rows) > SERIES else dataset
-        recall = recall_plot({n: class_recall(r) for n, r in zip(names, group, strict=True)})
-        recalls.append(Picture(recall, f"Recall of each class, {few}"))
-        curves = {name: row["reliability"] for name, row in zip(names, group, strict=True)}
-        reliable.append(Picture(reliability_plot(curves), f"Reliability, {few}: below the dashed line, too confident"))
-        points = {name: (row["trainable"], row["war"]) for name, row in zip(names, group, strict=True)}
-        trained = {name: point for name, point in points.items() if point[0]}
-        if len(trained) > 1:
-            picture = parameters_plot(trained, published_points(group))
-            parameters.append(Picture(picture, f"Trained parameters against WAR, {few} (hollow: published)"))
+    """Recall, reliability, parameters against WAR (Fig. 7), fusion weights (Fig. 8) and confusion matrices."""
+    compared = [picture for dataset, group in by_dataset(rows).items() for picture in _compare(rows, dataset, group)]
     names = [row_name(row, rows) for row in rows]
     matrices = [
-        Picture(confusion_plot(row["confusion"], row["classes"]), f"{name}: rows in percent of the true class")
-        for name, row in zip(names, rows, strict=True)
+        Picture(confusion_plot(row["confusion"], row["classes"]), name) for name, row in zip(names, rows, strict=True)
     ]
-    weights = weight_pictures(rows)
-    blocks: list[Block] = [Pictures(recalls), Heading("Confusion matrices"), Pictures(matrices)]
-    blocks += [Heading("Calibration"), Pictures(reliable)]
-    if parameters:
-        blocks += [Heading("Parameters and accuracy"), Pictures(parameters)]
-    if weights:
-        blocks += [Heading("Adaptive and fixed fusion weights"), Pictures(weights)]
-    return blocks
+    explanation = Text("Pooled over folds and seeds; each row in percent of the clips of its true class.")
+    comparison = [Heading("Comparison"), Pictures([*compared, *weight_pictures(rows)])]
+    return [*comparison, Heading("Confusion matrices"), explanation, Pictures(matrices)]
+
+
+def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Picture]:
+    """Recall, reliability and parameters of the best rows of one data set."""
+    names = [row_name(row, group) for row in group]
+    few = f"{dataset}, the {SERIES} best" if sum(r["dataset"] == dataset for r in rows) > SERIES else dataset
+    recalls = {name: class_recall(row) for name, row in zip(names, group, strict=True)}
+    curves = {name: row["reliability"] for name, row in zip(names, group, strict=True)}
+    pictures = [
+        Picture(recall_plot(recalls), f"Recall of each class, {few}"),
+        Picture(reliability_plot(curves), f"Reliability, {few}: too confident below the dashed line"),
+    ]
+    points = {n: (r["trainable"], r["war"]) for n, r in zip(names, group, strict=True)}
+    trained = {name: point for name, point in points.items() if point[0]}
+    if len(trained) > 1:
+        plot = parameters_plot(trained, published_points(group))
+        pictures.append(Picture(plot, f"Trained parameters against WAR, {few}; hollow: published"))
+    return pictures
 
 
 def published_points(rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
@@ -143,7 +143,8 @@ def training_sections(rows: Sequence[Row], logs: Sequence[Sequence[Log]]) -> lis
         names = logged_names(runs, "weight_")
         if len(names) > 1:
             curves = {n.removeprefix("weight_"): c for n in names if (c := mean_curve(runs, n)) is not None}
-            pictures.append(Picture(curves_plot(curves, "fusion weight"), f"{row_name(row, rows)}: fusion weights"))
+            plot = curves_plot(curves, "fusion weight", from_zero=True)
+            pictures.append(Picture(plot, f"{row_name(row, rows)}: fusion weights"))
     return [Heading("Training"), Pictures(pictures)] if pictures else []
 
 

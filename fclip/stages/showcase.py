@@ -93,14 +93,14 @@ def leak_blocks(folder: Path) -> list[Block]:
     """The leak probe's result (refined/leak.json): how well the captions alone give the label away."""
     from fclip.data.files import read_json
     from fclip.report.blocks import Cell, Heading, Table, Text
-    from fclip.report.results import interval_text
+    from fclip.report.results import interval
 
     path = folder / "refined" / "leak.json"
     if not path.is_file():
         return []
     found: dict[str, dict[str, Any]] = read_json(path)
     rows: list[list[Cell]] = [
-        [name, 100 * probe["accuracy"], interval_text(probe["interval"]), 100 * probe["majority"]]
+        [name, 100 * probe["accuracy"], interval(probe["interval"]), 100 * probe["majority"]]
         for name, probe in found.items()
     ]
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import option
 from fclip.errors import FclipError, UsageError
@@ -35,6 +35,9 @@ class Config(TrainConfig):
     variant: str = option("dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True)
     pretrain: str = option("none", "data set to train on, or none", output=True)
     test: str | None = option(None, "data set to test on [--dataset]", output=True)
+    objective: Literal["labels", "captions"] = option(
+        "labels", "train on the source's labels, or on its captions alone (contrast of clip and caption)", output=True
+    )
     use_captions: bool = option(
         False, "use the target's captions at test time (refused unless label-blind)", output=True
     )
@@ -44,6 +47,7 @@ def run(config: Config) -> StageReport:
     """Train or reuse the source run, then evaluate it on every fold of the target."""
     from fclip.data.splits import read_classes, read_splits
 
+    config = with_objective(config)
     target = config.test or config.dataset
     if not target:
         raise UsageError("name the data set to test on with --test")
@@ -63,12 +67,13 @@ def run(config: Config) -> StageReport:
             if source_fold not in models:
                 models[source_fold] = _source_model(config, classes, packed, source_fold, seed)
             model, source = models[source_fold]
-            name = f"{config.pretrain}-to-{target}-{model.variant}-fold{fold}-seed{seed}"
+            how = model.variant if config.objective == "labels" else f"{model.variant}-{config.objective}"
+            name = f"{config.pretrain}-to-{target}-{how}-fold{fold}-seed{seed}"
             facts = {
                 "run": name, "dataset": target, "source": config.pretrain, "variant": model.variant,
                 "clip": config.clip, "fold": fold, "seed": seed, "selection": config.select,
                 "set": list(config.set), "without": list(without),
-                "checkpoint": str(source) if source else None, "in_domain": in_domain,
+                "checkpoint": str(source) if source else None, "in_domain": in_domain, "objective": config.objective,
             }  # fmt: skip
             options = EvaluationOptions(config.device, 16, config.workers, without)
             shards = fold_shards(splits, packed, fold, "last").test
@@ -76,6 +81,13 @@ def run(config: Config) -> StageReport:
             results.append(evaluate_model(options, model, packed, shards, report.out, facts))
             report.counts["folds"] += 1
     return _finish(report, results, config, target)
+
+
+def with_objective(config: Config) -> Config:
+    """The configuration with --objective captions passed on as the variant's option."""
+    if config.objective == "labels" or config.pretrain == "none":
+        return config
+    return dataclasses.replace(config, set=(*config.set, "objective=captions"))
 
 
 def _source_model(
@@ -91,7 +103,8 @@ def _source_model(
         return build_model(dataclasses.replace(config, variant=variant), classes, frames), None
     there = config.root / config.pretrain / "packed"
     source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
-    out = run_folder(config, config.pretrain, config.variant, fold, seed)
+    variant = config.variant if config.objective == "labels" else f"{config.variant}-captions"
+    out = run_folder(config, config.pretrain, variant, fold, seed)
     names = {f.name for f in dataclasses.fields(TrainConfig)}
     train_config = TrainConfig(**{n: getattr(config, n) for n in names} | {"dataset": None})
     train_run(train_config, config.pretrain, source, fold, seed, out)
@@ -107,6 +120,7 @@ def _finish(report: StageReport, results: list[dict[str, Any]], config: Config, 
 
     rows = aggregate(results)
     report.values["results"] = rows
-    kind = "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
+    kind = f"objective {config.objective}; " if config.pretrain != "none" else ""
+    kind += "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
     report.lines += [f"{config.pretrain} -> {target} ({kind}), mean over folds", *format_table(rows)]
     return report

@@ -5,7 +5,7 @@ Rates are clips per second of processor time in one process and one thread, the 
 quality, makes the same draws, does with PIL what ours does (crop, resize, flip, brightness and contrast, rotation), and
 ends, as such loaders do, with torchvision's to_tensor. Also measures how film strips should be stored.
 
-    python -m tests.bench.bench_loader [--clips 48] [--repeats 5]
+    python -m tests.bench.bench_loader [--clips 32] [--repeats 4]
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def compare_encodings(clips: list[np.ndarray], repeats: int) -> None:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=4)
     args = parser.parse_args()
     torch.set_num_threads(1)
     clips = real_clips()

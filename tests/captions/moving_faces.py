@@ -47,9 +47,10 @@ def raise_corners(points: np.ndarray, course: np.ndarray, size: float = 0.13, si
 
 
 def open_mouth(points: np.ndarray, course: np.ndarray, size: float = 0.25) -> None:
-    """Lower lip and chin down."""
+    """Lower lip and chin down; the corners of the mouth go half of the way."""
     for which in (LOWER_LIP, LOWER_INNER, JAW):
         displace(points, which, course, y=size)
+    displace(points, (*RIGHT_CORNER, *LEFT_CORNER), course, y=0.45 * size)
 
 
 def raise_brows(points: np.ndarray, course: np.ndarray, size: float = 0.12, sides: str = "both") -> None:

@@ -38,13 +38,11 @@ def full_track(seed: int, count: int) -> FaceTrack:
 def same(a: FaceTrack, b: FaceTrack) -> bool:
     """Whether two tracks have equal fields of equal types."""
     pairs = [(vars(a)[name], vars(b)[name]) for name in vars(a)]
-    return all(
-        (x is None and y is None) or (x.dtype == y.dtype and np.array_equal(x, y)) for x, y in pairs
-    )
+    return all((x is None and y is None) or (x.dtype == y.dtype and np.array_equal(x, y)) for x, y in pairs)
 
 
 @given(counts=st.lists(st.integers(1, 6), max_size=5), full=st.booleans(), seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_tracks_come_back_and_bytes_are_the_same(tmp_path_factory, counts: list[int], full: bool, seed: int) -> None:
     folder = tmp_path_factory.mktemp("faces")
     make = full_track if full else lambda seed, count: make_track(smooth_frames(count, 24, 24), seed)

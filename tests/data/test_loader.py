@@ -97,6 +97,15 @@ def test_an_epoch_goes_on_at_any_step_without_reading_what_was_before(shards: li
     assert same(list(loader.epoch(3)), whole)  # the same loader, left in the middle of an epoch
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_leaves_the_global_generators_alone(shards: list[Path], workers: int) -> None:
+    before = torch.get_rng_state()
+    numbers = np.random.get_state()[1].copy()  # noqa: NPY002  the global state is what is looked at
+    list(train_loader(shards, workers=workers).epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numbers)  # noqa: NPY002
+
+
 def test_skipped_steps_are_not_read(tmp_path: Path) -> None:
     path = packed_shard(tmp_path / "part1-00000.tar", ["a", "b"], count=2)
     loader = ClipLoader([path], 1, train=False, image_size=32)
@@ -141,10 +150,8 @@ def test_evaluation_sees_each_clip_once_over_all_ranks(shards: list[Path], world
     assert sorted(keys) == sorted(loader.clips.keys)
 
 
-@given(
-    count=st.integers(1, 200), batch=st.integers(1, 17), world=st.integers(1, 5), seed=st.integers(0, 9)
-)
-@settings(max_examples=100, deadline=None)
+@given(count=st.integers(1, 200), batch=st.integers(1, 17), world=st.integers(1, 5), seed=st.integers(0, 9))
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_plans_lose_nothing_and_are_equally_long(count: int, batch: int, world: int, seed: int) -> None:
     order = sampler.shuffled(count, seed, 1)
     ranks = [sampler.train_steps(order, batch, rank, world) for rank in range(world)]
@@ -159,7 +166,7 @@ def test_plans_lose_nothing_and_are_equally_long(count: int, batch: int, world: 
 
 
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=8), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_balanced_draws_are_balanced(counts: list[int], seed: int) -> None:
     labels = [f"class{number}" for number, count in enumerate(counts) for _ in range(count)]
     order = sampler.balanced(labels, seed, 3)
@@ -261,9 +268,8 @@ def test_a_damaged_clip_is_one_line(tmp_path: Path, workers: int) -> None:
     loader = ClipLoader([path], 1, train=False, image_size=32, workers=workers)
     batches = loader.epoch(0)
     assert next(batches)["keys"] == ["a"]
-    with pytest.raises(FclipError, match=r"^b\.landmarks\.npy: ") as caught:
+    with pytest.raises(FclipError, match=r"^b\.landmarks\.npy: [^\n]*$"):
         next(batches)
-    assert "\n" not in str(caught.value)
 
 
 def test_wrong_input_is_one_line(tmp_path: Path, shards: list[Path]) -> None:
@@ -302,7 +308,9 @@ def test_urls_are_fetched_once_and_refreshed(
     assert same(list(ClipLoader([file_url], 2, train=False, image_size=32).epoch(0)), local)
 
 
-@pytest.mark.parametrize("url", ["pipe:cat a.tar", "simplecache::file:///a.tar", "memory://none/a.tar", "nosuch://a/b.tar"])
+@pytest.mark.parametrize(
+    "url", ["pipe:cat a.tar", "simplecache::file:///a.tar", "memory://none/a.tar", "nosuch://a/b.tar"]
+)
 def test_pipes_and_unreachable_urls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("FCLIP_CACHE", str(tmp_path / "cache"))
     with pytest.raises(FclipError, match=url[:8]) as caught:

@@ -17,12 +17,21 @@ from fclip.faces.base import FaceBackend, FaceDetector
 from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts, table
 from fclip.faces.mesh import matrix_to_pose
+from fclip.faces.preview import contact_sheet
 from fclip.faces.registry import create_backend
 from fclip.faces.tracks import fill_gaps
 from tests.faces.clips import decode, picture
 
 pytest.importorskip("mediapipe")
 MOUTH_SMILE = (44, 45)  # mouthSmileLeft, mouthSmileRight
+CORNERS = [36, 39, 42, 45, 48, 54]  # image left to right: both corners of each eye, then of the mouth
+MARKED_BY_HAND = {
+    "nasa_astronaut.png": [(193, 102), (212, 103), (237, 105), (259, 104), (203, 140), (247, 140)],
+    "single_face.jpg": [(207, 250), (249, 250), (295, 250), (341, 247), (238, 327), (317, 325)],
+    "max_neutral.jpeg": [(357, 539), (455, 555), (547, 557), (645, 553), (413, 736), (558, 749)],
+    "max_happy-baby.jpeg": [(518, 267), (572, 259), (636, 254), (698, 255), (558, 365), (658, 360)],
+    "max_sad-baby.jpeg": [(495, 405), (639, 393), (838, 365), (1026, 358), (614, 680), (916, 680)],
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +70,7 @@ def test_table_has_every_landmark_and_class_once() -> None:
 
 
 def test_astronaut(backend, samples: Path) -> None:
-    """The library's own figures: one face, both smile coefficients 0.90; eye and mouth corners marked by hand."""
+    """The library's own figures: one face, both smile coefficients 0.90."""
     assert isinstance(backend, FaceBackend) and isinstance(backend, FaceDetector)
     track = backend.analyze(picture(samples / "images" / "nasa_astronaut.png"))
     assert track.blendshapes.shape == (1, 52) and track.pose.shape == (1, 3)
@@ -69,6 +78,25 @@ def test_astronaut(backend, samples: Path) -> None:
     assert track.confidence.tolist() == [1] and track.landmarks.dtype == np.float32
     box = backend.detect(picture(samples / "images" / "nasa_astronaut.png"))[0]
     assert box.shape == (1, 5) and box.dtype == np.float32
+
+
+def test_corners_marked_by_hand(backend, samples: Path, tmp_path: Path) -> None:
+    """Corners of eyes and mouth as read off the enlarged pictures, for mediapipe and for lite, in parts of the IOD.
+
+    Leaves the contact sheets of both in the test's folder.
+    """
+    for detector, mean, most in ((backend, 0.045, 0.12), (create_backend("lite"), 0.08, 0.2)):
+        errors, clips = [], []
+        for name, marks in MARKED_BY_HAND.items():
+            image = picture(samples / "images" / name)
+            box = find_face_track(image, None, backend).boxes
+            crop = crop_faces(image, box, 224)
+            track = detector.analyze(crop)
+            found = track.landmarks[0, CORNERS] * (box[0, 2:] - box[0, :2]) + box[0, :2]
+            errors.append(np.linalg.norm(found - marks, axis=1) / np.linalg.norm(np.subtract(marks[3], marks[0])))
+            clips.append((crop, track, f"{detector.name}: {name}"))
+        contact_sheet(clips, tile=224).save(tmp_path / f"{detector.name}.png")
+        assert np.mean(errors) < mean and np.max(errors) < most, detector.name
 
 
 @pytest.mark.parametrize(

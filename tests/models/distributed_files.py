@@ -38,10 +38,16 @@ def write_dfer_clip(path: Path, state: dict[str, Tensor]) -> None:
     RecorderMeter.__module__ = "__main__"
     main.RecorderMeter = RecorderMeter  # type: ignore[attr-defined]
     try:
-        torch.save({
-            "epoch": 41, "state_dict": {f"module.{k}": v for k, v in state.items()}, "best_acc": torch.tensor([71.2]),
-            "optimizer": optimizer.state_dict(), "recorder": RecorderMeter(),
-        }, path)
+        torch.save(
+            {
+                "epoch": 41,
+                "state_dict": {f"module.{k}": v for k, v in state.items()},
+                "best_acc": torch.tensor([71.2]),
+                "optimizer": optimizer.state_dict(),
+                "recorder": RecorderMeter(),
+            },
+            path,
+        )
     finally:
         del main.RecorderMeter  # type: ignore[attr-defined]
 
@@ -49,8 +55,17 @@ def write_dfer_clip(path: Path, state: dict[str, Tensor]) -> None:
 def write_coop(path: Path, state: dict[str, Tensor]) -> None:
     """Dassl's wrapper: only the prompt learner, under its own names."""
     prompt = {k.removeprefix("prompt_learner."): v for k, v in state.items() if k.startswith("prompt_learner.")}
-    torch.save({"state_dict": prompt, "epoch": 50, "optimizer": None, "scheduler": {"last_epoch": 50}, "val_result": None,
-                "args": argparse.Namespace(seed=1)}, path)
+    torch.save(
+        {
+            "state_dict": prompt,
+            "epoch": 50,
+            "optimizer": None,
+            "scheduler": {"last_epoch": 50},
+            "val_result": None,
+            "args": argparse.Namespace(seed=1),
+        },
+        path,
+    )
 
 
 class Node(nn.Module):
@@ -119,8 +134,10 @@ class Golden:
             ids = torch.from_numpy(self.outputs[f"{case['name']}.prompt_tokens"]).long()
             context = state["prompt_learner.ctx"].shape[-2]
             rows = filled["token_embedding.weight"][ids]  # (C, 77, W)
-            state |= {"prompt_learner.token_prefix": rows[:, :1].clone(),
-                      "prompt_learner.token_suffix": rows[:, 1 + context :].clone()}
+            state |= {
+                "prompt_learner.token_prefix": rows[:, :1].clone(),
+                "prompt_learner.token_suffix": rows[:, 1 + context :].clone(),
+            }
         return state
 
     def check(self, case: dict[str, Any], output: str, mine: Tensor) -> None:
@@ -141,4 +158,7 @@ def token_buffers(table: Tensor, texts: list[str], context: int) -> dict[str, Te
     """CoOp's buffers token_prefix and token_suffix of prompts "X X ... text" (C, 1, W), (C, 76-K, W)."""
     ids = TOKENIZER([" ".join(["X"] * context + [text]) for text in texts])
     rows = table[ids]
-    return {"prompt_learner.token_prefix": rows[:, :1].clone(), "prompt_learner.token_suffix": rows[:, 1 + context :].clone()}
+    return {
+        "prompt_learner.token_prefix": rows[:, :1].clone(),
+        "prompt_learner.token_suffix": rows[:, 1 + context :].clone(),
+    }

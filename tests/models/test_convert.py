@@ -49,11 +49,19 @@ def temporal_state(prefix: str, frames: int, depth: int, inner: int, mlp: int, w
     shapes = {"cls_token": (1, 1, width), "pos_embedding": (1, frames + 1, width)}
     for layer in range(depth):
         attention, net = (f"temporal_transformer.layers.{layer}.{part}.fn." for part in (0, 1))
-        shapes |= {f"{attention}norm.weight": (width,), f"{attention}norm.bias": (width,),
-                   f"{attention}fn.to_qkv.weight": (3 * inner, width), f"{attention}fn.to_out.0.weight": (width, inner),
-                   f"{attention}fn.to_out.0.bias": (width,), f"{net}norm.weight": (width,), f"{net}norm.bias": (width,),
-                   f"{net}fn.net.0.weight": (mlp, width), f"{net}fn.net.0.bias": (mlp,),
-                   f"{net}fn.net.3.weight": (width, mlp), f"{net}fn.net.3.bias": (width,)}
+        shapes |= {
+            f"{attention}norm.weight": (width,),
+            f"{attention}norm.bias": (width,),
+            f"{attention}fn.to_qkv.weight": (3 * inner, width),
+            f"{attention}fn.to_out.0.weight": (width, inner),
+            f"{attention}fn.to_out.0.bias": (width,),
+            f"{net}norm.weight": (width,),
+            f"{net}norm.bias": (width,),
+            f"{net}fn.net.0.weight": (mlp, width),
+            f"{net}fn.net.0.bias": (mlp,),
+            f"{net}fn.net.3.weight": (width, mlp),
+            f"{net}fn.net.3.bias": (width,),
+        }
     generator = torch.Generator().manual_seed(0)
     return {prefix + name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
 
@@ -63,15 +71,21 @@ def dfer_state(clip: dict[str, Tensor], texts: list[str], shared: bool = False) 
     text = {k: v for k, v in clip.items() if not k.startswith(("visual.", "token_embedding", "logit_scale"))}
     ctx = torch.randn((8, 128) if shared else (len(texts), 8, 128), generator=torch.Generator().manual_seed(1)) * 0.1
     return {
-        "prompt_learner.ctx": ctx, **token_buffers(clip["token_embedding.weight"], texts, 8),
-        **{f"text_encoder.{k}": v for k, v in text.items()}, **{f"image_encoder.{k}": v + 0.01 for k, v in visual.items()},
-        **temporal_state("temporal_net.", 8, 1, 512, 1024), **{f"clip_model_.{k}": v for k, v in clip.items()},
+        "prompt_learner.ctx": ctx,
+        **token_buffers(clip["token_embedding.weight"], texts, 8),
+        **{f"text_encoder.{k}": v for k, v in text.items()},
+        **{f"image_encoder.{k}": v + 0.01 for k, v in visual.items()},
+        **temporal_state("temporal_net.", 8, 1, 512, 1024),
+        **{f"clip_model_.{k}": v for k, v in clip.items()},
     }
 
 
 def emoclip_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {"logit_scale": torch.tensor(3.0), **{f"backbone.{k}": v for k, v in clip.items()},
-            **temporal_state("temporal.", 1023, 2, 64, 32)}
+    return {
+        "logit_scale": torch.tensor(3.0),
+        **{f"backbone.{k}": v for k, v in clip.items()},
+        **temporal_state("temporal.", 1023, 2, 64, 32),
+    }
 
 
 def coop_state(clip: dict[str, Tensor], conditional: bool = False) -> dict[str, Tensor]:
@@ -89,15 +103,25 @@ def aim_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
     for block in range(4):
         for adapter in ("T_Adapter", "S_Adapter", "MLP_Adapter"):
             name = f"transformer.resblocks.{block}.{adapter}"
-            state |= {f"{name}.D_fc1.weight": torch.randn(32, 128), f"{name}.D_fc1.bias": torch.randn(32),
-                      f"{name}.D_fc2.weight": torch.randn(128, 32), f"{name}.D_fc2.bias": torch.randn(128)}
+            state |= {
+                f"{name}.D_fc1.weight": torch.randn(32, 128),
+                f"{name}.D_fc1.bias": torch.randn(32),
+                f"{name}.D_fc2.weight": torch.randn(128, 32),
+                f"{name}.D_fc2.bias": torch.randn(128),
+            }
     return {**{f"backbone.{k}": v for k, v in state.items()}, "cls_head.fc_cls.weight": torch.randn(7, 128)}
 
 
 def test_openai_archive_becomes_plain_weights(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
-    scalars = {"input_resolution": torch.tensor(80), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+    scalars = {
+        "input_resolution": torch.tensor(80),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49408),
+    }
     half = {k: v.half() if k.endswith("proj") else v for k, v in clip_state.items()}
-    write_torchscript(tmp_path / "clip.pt", {**half, **scalars, "transformer.resblocks.0.attn_mask": torch.zeros(77, 77)})
+    write_torchscript(
+        tmp_path / "clip.pt", {**half, **scalars, "transformer.resblocks.0.attn_mask": torch.zeros(77, 77)}
+    )
     report = convert(tmp_path / "clip.pt", tmp_path / "new" / "clip.safetensors", "openai")
     assert set(report.taken) == clip_state.keys()
     assert set(report.dropped) == {*scalars, "transformer.resblocks.0.attn_mask"} and report.missing == ()
@@ -111,7 +135,11 @@ def test_openai_archive_becomes_plain_weights(tmp_path: Path, clip_state: dict[s
 
 
 def test_farl_without_its_image_modelling_head(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
-    extras = {"visual.lm_head.weight": torch.ones(4), "visual.mask_token": torch.ones(1), "visual.ln_lm.bias": torch.ones(1)}
+    extras = {
+        "visual.lm_head.weight": torch.ones(4),
+        "visual.mask_token": torch.ones(1),
+        "visual.ln_lm.bias": torch.ones(1),
+    }
     torch.save({"state_dict": {**clip_state, **extras}, "epoch": 64}, tmp_path / "farl.pth")
     report = convert(tmp_path / "farl.pth", tmp_path / "out.safetensors", "farl")
     assert set(report.dropped) == {*extras, "epoch"}
@@ -144,7 +172,9 @@ def test_aim_under_public_names(tmp_path: Path, clip_state: dict[str, Tensor]) -
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_dfer_clip_recovers_texts_and_loads(tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], shared: bool) -> None:
+def test_dfer_clip_recovers_texts_and_loads(
+    tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], shared: bool
+) -> None:
     state = dfer_state(clip_state, TEXTS, shared)
     write_dfer_clip(tmp_path / "model.pth", state)
     out = tmp_path / "out.safetensors"
@@ -153,12 +183,15 @@ def test_dfer_clip_recovers_texts_and_loads(tmp_path: Path, clip_file: Path, cli
     assert [TOKENIZER.encode(text) for text in TEXTS] == report.metadata["prompt_ids"]
     assert {"optimizer", "recorder", "best_acc", "epoch", "prompt_learner.token_suffix"} < set(report.dropped)
     model = load_model(out, clip_weights=clip_file, classes=["joy", "calm", "stress"])
-    assert model.preprocess.mean == (0, 0, 0) and model.preprocess.std == (1, 1, 1) and model.preprocess.resize == "squash"
+    assert (
+        model.preprocess.mean == (0, 0, 0) and model.preprocess.std == (1, 1, 1) and model.preprocess.resize == "squash"
+    )
     trained = model.trainable_state()
     assert torch.equal(trained["prompt_learner.ctx"], state["prompt_learner.ctx"])
     assert torch.equal(trained["image_encoder.proj"], state["image_encoder.proj"])
-    assert torch.equal(trained["temporal_net.blocks.0.up.bias"],
-                       state["temporal_net.temporal_transformer.layers.0.1.fn.fn.net.0.bias"])
+    assert torch.equal(
+        trained["temporal_net.blocks.0.up.bias"], state["temporal_net.temporal_transformer.layers.0.1.fn.fn.net.0.bias"]
+    )
     with torch.no_grad():
         assert model({"frames": torch.rand(1, 8, 3, 80, 80)}).logits.isfinite().all()
 
@@ -219,7 +252,9 @@ def test_facexformer_entry_is_taken_without_the_optimizer(tmp_path: Path) -> Non
     from importlib.resources import files
 
     listed = json.loads((files("fclip") / "resources" / "facexformer_tensors.json").read_text())
-    assert len(listed) == 505 and sum(torch.Size(s).numel() for s in listed.values()) == 91_985_943 + 24 * 2401 + 2 * 128
+    assert (
+        len(listed) == 505 and sum(torch.Size(s).numel() for s in listed.values()) == 91_985_943 + 24 * 2401 + 2 * 128
+    )
     state = {k: torch.zeros(s, dtype=torch.int64 if k.endswith("_index") else torch.float16) for k, s in listed.items()}
     torch.save({"state_dict_backbone": state, "optimizer": {"state": {0: torch.ones(2)}}}, tmp_path / "model.pt")
     report = convert(tmp_path / "model.pt", tmp_path / "out.safetensors", "facexformer")
@@ -228,7 +263,9 @@ def test_facexformer_entry_is_taken_without_the_optimizer(tmp_path: Path) -> Non
         assert set(file.keys()) == set(listed)
     state["linear_fuse.weight"] = torch.zeros(256, 1024, 1, 2, dtype=torch.float16)
     torch.save({"state_dict_backbone": state}, tmp_path / "model.pt")
-    with pytest.raises(FclipError, match=r"linear_fuse.weight has shape \(256, 1024, 1, 2\), expected \(256, 1024, 1, 1\)"):
+    with pytest.raises(
+        FclipError, match=r"linear_fuse.weight has shape \(256, 1024, 1, 2\), expected \(256, 1024, 1, 1\)"
+    ):
         convert(tmp_path / "model.pt", tmp_path / "bad.safetensors", "facexformer")
 
 
@@ -251,8 +288,14 @@ def wrong(state: dict[str, Tensor], how: str) -> dict[str, Tensor]:
 def test_states_that_do_not_fit_are_refused(
     tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], kind: str, how: str
 ) -> None:
-    states = {"openai": clip_state, "farl": clip_state, "aim": aim_state(clip_state), "emoclip": emoclip_state(clip_state),
-              "dfer-clip": dfer_state(clip_state, TEXTS), "coop": coop_state(clip_state)}
+    states = {
+        "openai": clip_state,
+        "farl": clip_state,
+        "aim": aim_state(clip_state),
+        "emoclip": emoclip_state(clip_state),
+        "dfer-clip": dfer_state(clip_state, TEXTS),
+        "coop": coop_state(clip_state),
+    }
     torch.save({"state_dict": wrong(states[kind], how)}, tmp_path / "a.pth")
     with pytest.raises(FclipError) as error:
         convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, ["x", "y", "z"], "tiny", clip_file)
@@ -261,12 +304,18 @@ def test_states_that_do_not_fit_are_refused(
 
 
 def test_an_archive_of_another_model_is_refused(tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor]) -> None:
-    states = {"openai": clip_state, "aim": aim_state(clip_state), "emoclip": emoclip_state(clip_state),
-              "dfer-clip": dfer_state(clip_state, TEXTS), "coop": coop_state(clip_state), "other": {"w": torch.ones(2)}}
+    states = {
+        "openai": clip_state,
+        "aim": aim_state(clip_state),
+        "emoclip": emoclip_state(clip_state),
+        "dfer-clip": dfer_state(clip_state, TEXTS),
+        "coop": coop_state(clip_state),
+        "other": {"w": torch.ones(2)},
+    }
     for source, state in states.items():
         torch.save({"state_dict": state}, tmp_path / "a.pth")
         for kind in KINDS:
-            same = {source, kind} <= {"openai", "farl"}
+            same = {source, kind} in ({"openai", "farl"}, {"coop", "cocoop"})
             if kind != source and not same:
                 with pytest.raises(FclipError) as error:
                     convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, ["x", "y", "z"], "tiny", clip_file)
@@ -286,10 +335,12 @@ def test_arguments_are_checked(tmp_path: Path, clip_file: Path) -> None:
         convert(clip_file, tmp_path / "file" / "out.safetensors", "openai")
 
 
-WORDS = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]) | st.just(" ") | st.sampled_from("éß漢😀"), max_size=40)
+WORDS = st.text(
+    st.characters(codec="ascii", categories=["L", "N", "P"]) | st.just(" ") | st.sampled_from("éß漢😀"), max_size=40
+)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(texts=st.lists(WORDS, min_size=1, max_size=3), half=st.booleans())
 def test_any_text_is_recovered_from_its_rows(texts: list[str], half: bool) -> None:
     """The recovered text has the same tokens, whatever was written."""

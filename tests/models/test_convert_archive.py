@@ -23,9 +23,14 @@ from fclip.models.convert.archive import open_archive
 from fclip.models.convert.pickles import StandIn, StoredTensor
 
 TENSORS = {
-    "a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.tensor([1.0, -2.0]).half(), "scale": torch.tensor(3.5),
-    "b.index": torch.arange(5), "b.turned": torch.arange(6.0).reshape(2, 3).T, "b.narrow": torch.arange(9.0)[4:7],
-    "b.brain": torch.tensor([1.5, 2.5], dtype=torch.bfloat16), "b.empty": torch.zeros(0, 3),
+    "a.weight": torch.arange(12.0).reshape(3, 4),
+    "a.bias": torch.tensor([1.0, -2.0]).half(),
+    "scale": torch.tensor(3.5),
+    "b.index": torch.arange(5),
+    "b.turned": torch.arange(6.0).reshape(2, 3).T,
+    "b.narrow": torch.arange(9.0)[4:7],
+    "b.brain": torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
+    "b.empty": torch.zeros(0, 3),
 }
 
 
@@ -89,9 +94,18 @@ def test_foreign_classes_become_stand_ins(tmp_path: Path) -> None:
 
 
 def test_usual_ballast_is_read_as_data(tmp_path: Path) -> None:
-    ballast = {"args": argparse.Namespace(lr=1.0), "path": Path("/x"), "device": torch.device("cpu"), "set": {1, 2},
-               "size": torch.Size([1, 2]), "type": torch.float32, "parameter": torch.nn.Parameter(torch.ones(2)),
-               "bytes": b"\x00\xff", "none": None, "nested": [(1, 2.5, "x"), {"y": True}]}
+    ballast = {
+        "args": argparse.Namespace(lr=1.0),
+        "path": Path("/x"),
+        "device": torch.device("cpu"),
+        "set": {1, 2},
+        "size": torch.Size([1, 2]),
+        "type": torch.float32,
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "bytes": b"\x00\xff",
+        "none": None,
+        "nested": [(1, 2.5, "x"), {"y": True}],
+    }
     torch.save(ballast, tmp_path / "a.pth")
     tree = open_archive(tmp_path / "a.pth").tree
     assert tree["nested"] == [(1, 2.5, "x"), {"y": True}]
@@ -151,11 +165,13 @@ def write_zip(path: Path, stream: bytes, script: bool = False) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(hostile_streams(Path("x"))))
-def test_hostile_files_run_nothing_and_write_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_files_run_nothing_and_write_nothing(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     marker, out = tmp_path / "marker", tmp_path / "out.safetensors"
     monkeypatch.chdir(tmp_path)
     stream = hostile_streams(marker)[name]
-    legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00X\r\x00\x00\x00little_endianq\x01\x88s."
+    legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}" + _text("little_endian") + b"\x88s."
     files = {"zip.pth": None, "script.pt": None, "legacy.pth": legacy + stream, "bare.pkl": stream}
     write_zip(tmp_path / "zip.pth", stream)
     write_zip(tmp_path / "script.pt", stream, script=True)
@@ -197,7 +213,7 @@ def _valid(tmp_path: Path, zipped: bool) -> bytes:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path, zipped: bool, data: st.DataObject) -> None:
     content = bytearray(_valid(tmp_path, zipped))
     for _ in range(data.draw(st.integers(1, 6))):
@@ -215,8 +231,10 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path, zipped: b
         assert "items" in str(error) or "values" in str(error)
 
 
-@given(stream=st.lists(st.sampled_from([bytes([op]) for op in range(256)] + [b"\x80\x02", b"cos\nsystem\n"]), max_size=60))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    stream=st.lists(st.sampled_from([bytes([op]) for op in range(256)] + [b"\x80\x02", b"cos\nsystem\n"]), max_size=60)
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_opcodes_are_data_or_refused(tmp_path: Path, stream: list[bytes]) -> None:
     write_zip(tmp_path / "a.pth", b"".join(stream))
     try:

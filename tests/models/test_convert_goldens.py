@@ -6,6 +6,7 @@ Full size (ViT-B/32, ViT-B/16), on CPU. Files and models are made once per modul
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from distributed_files import EMOTIONS, Golden, write_coop, write_dfer_clip
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fclip.models import load_model
-from fclip.models.clip import encode_text
-from fclip.models.convert import convert
+from fclip.models import load_model, registry
+from fclip.models.clip import encode_text, load_clip
+from fclip.models.convert import checkpoints, convert
 from fclip.models.descriptions import read_descriptions
 from fclip.models.heads import cosine_logits
 
@@ -98,11 +99,16 @@ def test_emoclip(parity: Path, folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_coop_and_cocoop(parity: Path, folder: Path) -> None:
+def test_coop_and_cocoop(parity: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = cache(load_clip)  # both towers stay frozen, so that all models here can share them
+    monkeypatch.setattr(registry, "load_clip", once)
+    monkeypatch.setattr(checkpoints, "load_clip", once)
     golden = Golden(parity, "coop")
     cases = [golden.case("generic"), golden.case("class_specific")]
     state = golden.state(cases[0])
-    plain = {f"visual.{k.removeprefix('image_encoder.')}": v for k, v in state.items() if k.startswith("image_encoder.")}
+    plain = {
+        f"visual.{k.removeprefix('image_encoder.')}": v for k, v in state.items() if k.startswith("image_encoder.")
+    }
     plain |= {k.removeprefix("text_encoder."): v for k, v in state.items() if k.startswith(("text_encoder.", "token_"))}
     weights = clip_file(folder / "clip.safetensors", {**plain, "logit_scale": state["logit_scale"]}, "")
     features = None

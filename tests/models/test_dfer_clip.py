@@ -74,8 +74,10 @@ class PlainTemporal(nn.Module):
         x = x + ours.positions[:, : x.shape[1]]
         for block in ours.blocks:
             y = block.norm_attention(x)
-            q, k, v = (part.reshape(*part.shape[:2], block.heads, -1).transpose(1, 2)
-                       for part in (y @ block.qkv.weight.T).chunk(3, dim=-1))
+            q, k, v = (
+                part.reshape(*part.shape[:2], block.heads, -1).transpose(1, 2)
+                for part in (y @ block.qkv.weight.T).chunk(3, dim=-1)
+            )
             scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1)
             x = x + block.out((scores @ v).transpose(1, 2).reshape(*x.shape[:2], -1))
             y = block.up(block.norm_mlp(x))
@@ -109,7 +111,9 @@ def test_prompts_are_context_and_words_in_order(position: Any, class_specific: b
     for index, text in enumerate(texts):
         context = learner.ctx[index] if class_specific else learner.ctx
         words = embedding[torch.tensor(clip.tokenizer.encode(text))]
-        rows = {"end": [context, words], "middle": [context[:2], words, context[2:]], "front": [words, context]}[position]
+        rows = {"end": [context, words], "middle": [context[:2], words, context[2:]], "front": [words, context]}[
+            position
+        ]
         prompt = torch.cat([embedding[[49406]], *rows, embedding[[269, 49407]]])  # 269 is "."
         prompt = torch.cat([prompt, embedding[[0] * (77 - len(prompt))]])
         x = clip.model.transformer((prompt + clip.model.positional_embedding)[None], attn_mask=clip.model.attn_mask)
@@ -216,7 +220,17 @@ def test_checkpoint_holds_the_texts_themselves(tmp_path: Path) -> None:
 def test_bundled_descriptions_fit_the_eleven_classes() -> None:
     texts = read_descriptions(None)
     assert list(texts)[:7] == list(CLASSES) and len(texts) == 11
-    names = set(texts) | {"happy", "sad", "angry", "surprised", "disgusted", "afraid", "anxious", "helpless", "disappointed"}
+    names = set(texts) | {
+        "happy",
+        "sad",
+        "angry",
+        "surprised",
+        "disgusted",
+        "afraid",
+        "anxious",
+        "helpless",
+        "disappointed",
+    }
     assert not [word for text in texts.values() for word in text.replace(",", "").split() if word in names]
     clip = load_clip("tiny", "random")
     place_context(clip.tokenizer, list(texts.values()), 16, "end", "", 77)
@@ -235,8 +249,16 @@ def test_bad_descriptions_are_refused(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"position": "left"}, {"context": 33}, {"context": -1}, {"temporal_layers": 13}, {"normalize": "imagenet"},
-     {"text_mode": "words"}, {"resize": "pad"}, {"contexts": 8}],
+    [
+        {"position": "left"},
+        {"context": 33},
+        {"context": -1},
+        {"temporal_layers": 13},
+        {"normalize": "imagenet"},
+        {"text_mode": "words"},
+        {"resize": "pad"},
+        {"contexts": 8},
+    ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):

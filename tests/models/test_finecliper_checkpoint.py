@@ -34,7 +34,7 @@ def saved(trained: FineCliper, tmp_path: Path) -> Path:
 def rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, **changes: Any) -> Path:
     """The file with other tensors or metadata."""
     state, meta = load_checkpoint(path)
-    header = {"format": changes.pop("format", "fclip-1"), "fclip": json.dumps({**meta, **changes})}
+    header = {"fclip": json.dumps({**meta, **changes})}
     save_file(state if tensors is None else tensors, str(path), header)
     return path
 
@@ -57,8 +57,8 @@ def test_the_file_holds_trainable_tensors_only_and_says_what_they_are(saved: Pat
     assert load_file(saved).keys() == trained.trainable_state().keys()
     with safe_open(str(saved), framework="pt") as file:
         header = file.metadata()
-    assert header["format"] == "fclip-1"
-    meta = json.loads(header["fclip"])
+    meta = json.loads(header.pop("fclip"))
+    assert not header and meta["format"] == "fclip-1"
     assert meta == load_checkpoint(saved)[1]
     assert meta["fclip"] == fclip.__version__
     assert (meta["variant"], meta["clip"], meta["frames"]) == ("star-dagger", SMALL, FRAMES)
@@ -137,6 +137,12 @@ def test_wild_files_are_refused_in_one_line(content: bytes, tmp_path: Path) -> N
         load_model(path)
     save_file({"a": torch.ones(1)}, str(path))
     with pytest.raises(FclipError, match="not a checkpoint of format fclip-1"):
+        load_model(path)
+    save_file({"a": torch.ones(1)}, str(path), {"fclip": '{"format": "fclip-1", "variant": "base"}'})
+    with pytest.raises(FclipError, match="its metadata lack clip, clip_sha256, classes, frames"):
+        load_model(path)
+    save_file({"a": torch.ones(1)}, str(path), {"fclip": "{"})
+    with pytest.raises(FclipError, match="not a readable"):
         load_model(path)
     with pytest.raises(FclipError, match="no checkpoint"):
         load_model(tmp_path / "nothing")

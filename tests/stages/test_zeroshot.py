@@ -49,3 +49,13 @@ def test_training_on_the_tested_data_set_is_called_in_domain(both):
 def test_missing_source_names_the_command(both):
     with pytest.raises(FclipError, match="fclip pack --dataset mafw"):
         zeroshot.run(zeroshot.Config(root=both, pretrain="mafw", test="demo7", **SMALL))
+
+
+def test_captions_alone_as_the_objective(both):
+    config = zeroshot.Config(root=both, pretrain="demo11", test="demo7", objective="captions", **SMALL)
+    report = zeroshot.run(config)
+    assert any("objective captions" in line for line in report.lines)
+    run = both / "runs" / "demo11-dagger-captions-fold1-seed0"
+    assert "objective=captions" in json.loads((run / "config.json").read_text())["config"]["set"]
+    with pytest.raises(FclipError, match="dagger or star-dagger"):
+        zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", objective="captions", variant="base", **SMALL))

@@ -61,7 +61,7 @@ def convert_checkpoint(source: Path, target: Path) -> Path:
     except Exception as error:  # whatever a foreign pickle does, it is this one message
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FclipError(f"{source}: not a plain checkpoint with {HUB_KEY} ({reason}); try fclip convert") from error
-    _check(state, source)
+    _check(state, FaceXFormer(), source)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         temporary = Path(file.name)
@@ -90,18 +90,15 @@ def load_network(path: str | Path) -> FaceXFormer:
         state = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise FclipError(f"{path}: not a readable .safetensors file ({error}); convert it again") from error
-    _check(state, path)
-    with torch.device("meta"):  # no time spent on values that are replaced at once
-        network = FaceXFormer()
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    network.load_state_dict(state, assign=True)
+    network = FaceXFormer()
+    _check(state, network, path)
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
-def _check(state: dict[str, Tensor], path: Path) -> None:
+def _check(state: dict[str, Tensor], network: FaceXFormer, path: Path) -> None:
     """Raise FclipError unless the tensors have exactly the network's names and shapes."""
-    with torch.device("meta"):
-        expected = FaceXFormer().state_dict()
+    expected = network.state_dict()
     differing = sorted(expected.keys() ^ state.keys())
     if differing:
         raise FclipError(f"{path}: not FaceXFormer's weights: {len(differing)} tensors differ, such as {differing[0]}")

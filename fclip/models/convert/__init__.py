@@ -28,6 +28,7 @@ WEIGHTS_FORMAT = "fclip-weights-1"
 KINDS: dict[str, Callable[[Archive, Given], Converted]] = {
     "openai": weights.openai, "farl": weights.farl, "longclip": weights.longclip, "dfer-clip": checkpoints.dfer_clip,
     "aim": weights.aim, "emoclip": checkpoints.emoclip, "facexformer": weights.facexformer, "coop": checkpoints.coop,
+    "cocoop": checkpoints.coop,  # told from CoOp by what the file holds
 }
 
 

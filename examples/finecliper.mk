@@ -1,0 +1,88 @@
+# The tables of FineCLIPER (MM 2024) as plain fclip commands: one target a table; see common.mk for the settings.
+# A row's options; rows of several tables are trained once.
+options.base            = --variant base --clip $(CLIP)
+options.star            = --variant star --clip $(CLIP)
+options.dagger          = --variant dagger --clip $(CLIP)
+options.star-dagger     = --variant star-dagger --clip $(CLIP)
+options.dfer-clip       = --variant dfer-clip --clip $(CLIP_DFER)
+# semantic levels; parsing and landmarks
+options.middle          = --variant star --clip $(CLIP) --set frames_level=false
+options.high            = --variant dagger --clip $(CLIP) --set frames_level=false
+options.with-parsing    = --variant star --clip $(CLIP) --set landmarks=false
+options.with-landmarks  = --variant star --clip $(CLIP) --set parsing=false
+# adapters, the negative word, s of Eq. 7
+options.text-positive   = --variant base --clip $(CLIP) --set text_adapters=positive,video_adapters=false
+options.text-both       = --variant base --clip $(CLIP) --set video_adapters=false
+options.video-only      = --variant base --clip $(CLIP) --set text_adapters=none
+options.negative-less   = --variant base --clip $(CLIP) --set negative_word=less
+options.scale-0.3       = --variant base --clip $(CLIP) --set scale=0.3
+options.scale-0.7       = --variant base --clip $(CLIP) --set scale=0.7
+# other backbones, on real data only: the bundled CLIP has one size
+options.star-dagger-small = --variant star-dagger --clip ViT-B-32
+options.star-dagger-large = --variant star-dagger --clip ViT-L-14
+# fixed fusion weights of frames, parsing, landmarks, caption
+options.weights-1111    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/1111.toml
+options.weights-2111    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/2111.toml
+options.weights-1221    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/1221.toml
+options.weights-1112    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/1112.toml
+
+include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
+
+LARGE := $(if $(DEMO),,star-dagger-large)
+SMALL := $(if $(DEMO),,star-dagger-small)
+VARIANTS := dfer-clip base star dagger star-dagger
+
+.PHONY: all table1 table2 table3 table8 figure8 supervised per-class zero-shot levels middle adapters negative-word \
+  scale backbones fusion page
+all: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion ## every table
+
+table1: supervised ## = supervised
+table2: per-class ## = per-class
+table3: zero-shot ## = zero-shot
+table8: backbones ## = backbones
+figure8: fusion ## = fusion
+
+supervised: $(call trained,$(VARIANTS) $(LARGE)) ## Table 1: the four variants and DFER-CLIP, supervised
+	$(call table,finecliper-supervised,$(VARIANTS) $(LARGE))
+
+per-class: $(call trained,$(VARIANTS)) ## Table 2: recall of each class
+	$(call table,finecliper-classes,$(VARIANTS))
+
+# The source of a transfer is trained on its fold 1 and tested on every fold of DATASET. MAFW (demo11) has captions by
+# people, so it is a source for itself too: in-domain, fold by fold.
+SOURCES := $(OTHERS) $(filter mafw demo11,$(DATASET))
+define transfer
+	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(SHORT)
+
+endef
+zero-shot: $(call packed,$(DATASET)) $(foreach source,$(OTHERS),$(call packed,$(source))) ## Table 3: zero-shot transfer to DATASET
+	$(plain_clip)
+	$(plain_farl)
+	$(foreach source,$(filter demo% mafw,$(SOURCES)),$(call transfer,$(source),emoclip,$(CLIP_DFER)))
+	$(foreach source,$(SOURCES),$(call transfer,$(source),dagger,$(CLIP)))
+	$(call table,finecliper-zeroshot)
+
+levels: $(call trained,base middle high star dagger star-dagger) ## ablation: low, middle and high semantic level
+	$(call table,finecliper-levels,base middle high star dagger star-dagger)
+
+middle: $(call trained,base with-parsing with-landmarks star) ## ablation: parsing and landmarks
+	$(call table,finecliper-middle,base with-parsing with-landmarks star)
+
+adapters: $(call trained,dfer-clip text-positive text-both video-only base) ## ablation: adapters of text and video
+	$(call table,finecliper-adapters,dfer-clip text-positive text-both video-only base)
+
+negative-word: $(call trained,negative-less base) ## ablation: "no" or "less" in the negative texts
+	$(call table,finecliper-negative-word,negative-less base)
+
+scale: $(call trained,scale-0.3 base scale-0.7) ## ablation: s of Eq. 7
+	$(call table,finecliper-scale,scale-0.3 base scale-0.7)
+
+backbones: $(call trained,$(SMALL) star-dagger $(LARGE)) ## Table 8: backbones
+	$(call table,finecliper-backbones,$(SMALL) star-dagger $(LARGE))
+
+FIXED := weights-1111 weights-2111 weights-1221 weights-1112
+fusion: $(call trained,star-dagger $(FIXED)) ## Fig. 8: adaptive and fixed fusion weights
+	$(call table,finecliper-fusion,star-dagger $(FIXED))
+
+page: ## everything evaluated so far as one HTML page, with explanations (Figs. 5 to 8)
+	$(FCLIP) report --dataset $(DATASET) --explain 14 --out $(TABLES)/report.html

@@ -1,0 +1,147 @@
+"""The example Makefiles: `make -n` of every target, and every command in it is one that fclip would run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fclip.cli.app import app
+from fclip.models.registry import check_options, find_variant
+from fclip.report.published import find_table, published_methods
+from fclip.stages.train import parse_options
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+TARGETS = {
+    "finecliper.mk": ["all", "table1", "table2", "table3", "table8", "figure8", "levels", "middle", "adapters",
+                      "negative-word", "scale", "page"],
+    "dfer-clip.mk": ["all", "table1", "table2", "table5", "position", "prompts"],
+    "overview.mk": ["table"],
+    "demo.mk": ["all"],
+}  # fmt: skip
+REAL = ["DATASET=dfew", "SOURCE.dfew=/data/DFEW", "FOLDS=1 2", "SEEDS=0"]
+CASES = [(file, target, settings) for file, targets in TARGETS.items() for target in targets
+         for settings in ([], REAL) if not (settings and file == "demo.mk")]  # fmt: skip
+runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"})
+
+
+def make(file: str, target: str, *settings: str, root: Path) -> list[list[str]]:
+    """The fclip commands of `make -n`, split into words."""
+    command = ["make", "-n", "-f", str(EXAMPLES / file), target, f"ROOT={root}", *settings]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "FCLIP_"))}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environment)
+    lines = result.stdout.replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("fclip ")]
+
+
+def shape(words: list[str]) -> tuple[str, ...]:
+    """A command without what differs between folds and seeds only."""
+    return tuple(re.sub(r"fold\d-seed\d", "", word) for word in words)
+
+
+@pytest.mark.parametrize(("file", "target", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else str(len(v)))
+def test_every_command_of_every_target_is_valid(file, target, settings, tmp_path):
+    commands = make(file, target, *settings, root=tmp_path)
+    assert commands
+    seen = set()
+    for words in commands:
+        if shape(words) in seen:
+            continue
+        seen.add(shape(words))
+        result = runner.invoke(app, [*words, "--dry-run"])
+        assert result.exit_code == 0, f"fclip {shlex.join(words)}: {result.output}"
+        config = json.loads(result.output)["config"]
+        if words[0] in ("train", "zeroshot"):
+            variant = config["variant"]
+            if words[0] == "zeroshot" and config["pretrain"] == "none" and not variant.startswith("zeroshot-"):
+                variant = "zeroshot-clip"
+            check_options(parse_options(tuple(config["set"])), find_variant(variant).options, variant)
+        if words[0] == "report" and config["table"]:
+            find_table(config["table"])
+
+
+@pytest.mark.parametrize("file", ["finecliper.mk", "dfer-clip.mk"])
+def test_rows_are_the_published_methods_with_their_options(file, tmp_path):
+    """A row's name, variant and options are those of resources/published.json, so that results find their table."""
+    methods = published_methods()
+    rows = {}
+    for words in make(file, "all", *REAL, "FOLDS=1", root=tmp_path):
+        if words[0] == "train":
+            config = json.loads(runner.invoke(app, [*words, "--dry-run"]).output)["config"]
+            rows[Path(config["out"]).name.removeprefix("dfew-").removesuffix("-fold1-seed0")] = config
+    assert len(rows) > 15
+    for name, config in rows.items():
+        method = methods[name]
+        assert (config["variant"], method.clip or config["clip"]) == (method.variant, config["clip"]), name
+        options = parse_options(tuple(config["set"]))
+        options.pop("weights", None)  # the start of a video network is no row of a table
+        assert options == method.set, name
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "dataset", "folds", "runs"),
+    [("finecliper.mk", "table1", "dfew", 5, 6 * 15), ("finecliper.mk", "table1", "ferv39k", 1, 6 * 3),
+     ("dfer-clip.mk", "table1", "mafw", 5, 12 * 15), ("finecliper.mk", "table1", "demo7", 1, 5)],
+)  # fmt: skip
+def test_real_data_get_five_folds_and_three_seeds(file, target, dataset, folds, runs, tmp_path):
+    commands = [words for words in make(file, target, f"DATASET={dataset}", root=tmp_path) if words[0] == "train"]
+    assert len(commands) == runs
+    assert len({words[words.index("--out") + 1] for words in commands}) == runs
+    assert {words[words.index("--fold") + 1] for words in commands} == set(map(str, range(1, folds + 1)))
+
+
+def test_every_published_table_has_a_target(tmp_path):
+    from fclip.report.published import published_tables
+
+    named = {
+        words[words.index("--table") + 1]
+        for file in ("finecliper.mk", "dfer-clip.mk")
+        for words in make(file, "all", root=tmp_path)
+        if words[0] == "report"
+    }
+    assert named == set(published_tables())
+
+
+def test_finished_stages_and_runs_are_not_made_again(tmp_path):
+    (tmp_path / "demo7" / "packed").mkdir(parents=True)
+    (tmp_path / "demo7" / "packed" / "manifest.json").write_text("{}")
+    done = tmp_path / "runs" / "demo7-base-fold1-seed0" / "done.json"
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    commands = make("finecliper.mk", "negative-word", root=tmp_path)
+    assert [words[0] for words in commands] == ["train", "eval", "report"]
+    assert "negative_word=less" in commands[0]
+
+
+def script(name: str, *arguments: str, **variables: str) -> list[str]:
+    """Run an example script with an echo in fclip's place; the words of the command that it would run."""
+    environment = {"PATH": os.environ["PATH"], "FCLIP": "echo fclip", "TORCHRUN": "echo torchrun", **variables}
+    command = ["bash", str(EXAMPLES / name), *arguments]
+    return shlex.split(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+
+def test_slurm_array_covers_folds_and_seeds():
+    pairs = set()
+    for index in range(15):
+        words = script("slurm-array.sh", "--clip", "tiny", SLURM_ARRAY_TASK_ID=str(index), SLURM_ARRAY_TASK_COUNT="15")
+        config = json.loads(runner.invoke(app, [*words[1:], "--dry-run"]).output)["config"]
+        pairs.add((config["fold"], config["seed"][0]))
+    assert pairs == {(str(fold), seed) for fold in range(1, 6) for seed in range(3)}
+    words = script("slurm-array.sh", STAGE="caption", SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_TASK_COUNT="8")
+    config = json.loads(runner.invoke(app, [*words[1:], "--dry-run"]).output)["config"]
+    assert (config["shard_index"], config["num_shards"]) == (2, 8)
+
+
+def test_torchrun_example_starts_the_train_command():
+    words = script("torchrun.sh", "--variant", "base", "--clip", "tiny", GPUS="4")
+    assert words[:6] == ["torchrun", "--standalone", "--nproc-per-node", "4", "-m", "fclip"]
+    result = runner.invoke(app, [*words[6:], "--dry-run"])
+    assert json.loads(result.output)["config"]["variant"] == "base"
+    several = script("torchrun.sh", "--variant", "base", NODES="2", RENDEZVOUS="first:29500")
+    assert several[1:7] == ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29500"]

@@ -1,0 +1,186 @@
+"""Rows and tables of a report: intervals, published figures beside ours, what a result rests on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fclip.engine import metrics
+from fclip.errors import UsageError
+from fclip.report.blocks import Flag, Heading, Table, Text
+from fclip.report.intervals import FoldClips, fold_clips, fold_mean_intervals
+from fclip.report.logs import mean_curve, read_log
+from fclip.report.published import find_table, published_figures, published_methods, published_tables
+from fclip.report.results import caveats, pooled_reliability, published_table, rests_on, results_table
+from fclip.stages.report import Config, complete_rows, find_results
+from tests.report.runs import SEVEN, write_comparison, write_run
+
+
+def rows_of(root, **options):
+    return complete_rows(find_results(Config(root=root, **options)))[0]
+
+
+def column(table: Table, name: str):
+    return [row[list(table.head).index(name)] for row in table.rows]
+
+
+def test_interval_of_one_fold_is_the_bootstrap_of_its_table():
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 4, 400)
+    predicted = np.where(rng.random(400) < 0.6, true, (true + 1) % 4)
+    found = fold_mean_intervals([FoldClips(true, (true == predicted).astype(float))], 4)
+    for name, metric in (("uar", metrics.uar), ("war", metrics.war)):
+        expected = metrics.bootstrap_interval(true, predicted, 4, metric, draws=3000)
+        assert found[name] == pytest.approx(expected, abs=0.012)
+
+
+def test_seeds_that_agree_leave_the_interval_and_more_folds_narrow_it():
+    rng = np.random.default_rng(2)
+    clips = {str(i): (int(t), int(t if rng.random() < 0.7 else 1 - t)) for i, t in enumerate(rng.integers(0, 2, 300))}
+    one, three = fold_clips([clips]), fold_clips([clips] * 3)
+    assert (one.right == three.right).all()
+    width = {n: np.ptp(fold_mean_intervals([one] * n, 2)["war"]) for n in (1, 4)}
+    assert width[4] == pytest.approx(width[1] / 2, rel=0.15)
+    partly = fold_clips([clips, {key: (t, t) for key, (t, _) in clips.items()}])
+    assert set(partly.right) == {0.5, 1.0}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30))
+def test_intervals_hold_for_any_table(folds, pairs):
+    clips = fold_clips([{str(i): (min(t, 4), p) for i, (t, p) in enumerate(pairs)}])
+    found = fold_mean_intervals([clips] * folds, 5, draws=50)
+    for low, high in found.values():
+        assert (np.isnan(low) and not pairs) or 0 <= low <= high <= 1
+
+
+def test_published_file_is_complete_and_names_real_variants():
+    from fclip.models.registry import variants
+
+    methods, tables = published_methods(), published_tables()
+    assert {m.variant for m in methods.values()} <= set(variants())
+    assert len(tables) == 15
+    assert all(table.rows for table in tables.values())
+    assert methods["star-dagger"].figures == {"dfew": [65.98, 76.21], "ferv39k": [45.22, 53.98], "mafw": [45.01, 56.91]}
+    assert methods["dagger-ferv39k"].figures == {"dfew": [55.13, 63.89]}
+    assert all(0 < value < 100 for m in methods.values() for pair in m.figures.values() for value in pair)
+    with pytest.raises(UsageError, match="finecliper-supervised"):
+        find_table("nonsense")
+
+
+def test_published_options_are_options_of_their_variants():
+    from fclip.models.registry import check_options, find_variant
+
+    for method in published_methods().values():
+        check_options(method.set, find_variant(method.variant).options, method.variant)
+
+
+def test_published_figures_stand_only_beside_the_same_data_method_and_clip(tmp_path):
+    real = {"dataset": "dfew", "clip": "ViT-B-16"}
+    write_run(tmp_path, "base", "1", 0, **real)
+    write_run(tmp_path, "base", "1", 0, **real, name="scaled", set=["scale=0.3"])
+    write_run(tmp_path, "base", "1", 0, **real, name="other", set=["scale=0.4"])
+    write_run(tmp_path, "star", "1", 0, dataset="dfew", clip="ViT-B-32")
+    write_run(tmp_path, "dagger", "1", 0, **real, name="mafw-to-dfew", source="mafw", without=["caption"])
+    write_run(tmp_path, "base", "1", 0, dataset="demo7")
+    rows, members = complete_rows(find_results(Config(root=tmp_path)))
+    by_name = {group[0]["run"]: row for row, group in zip(rows, members, strict=True)}
+    quoted = {name: found[1] for name, row in by_name.items() if (found := published_figures(row))}
+    assert quoted == {"dfew-base-fold1-seed0": [62.81, 72.86], "scaled": [62.51, 72.68], "mafw-to-dfew": [52.26, 62.03]}
+    table = results_table(list(by_name.values()))
+    assert sorted(v for v in column(table, "published WAR") if v) == [62.03, 72.68, 72.86]
+    bases = column(table, "published figures rest on")
+    assert sum("captioner was shown the label" in (basis or "") for basis in bases) == 1
+
+
+def test_a_papers_table_has_its_order_ours_and_what_we_did_not_run(tmp_path):
+    for variant in ("star-dagger", "base"):
+        write_run(tmp_path, variant, "1", 0, dataset="dfew", clip="ViT-B-16")
+    blocks = published_table(find_table("finecliper-supervised"), rows_of(tmp_path))
+    table = next(block for block in blocks if isinstance(block, Table))
+    assert column(table, "method")[:3] == ["DFER-CLIP", "FineCLIPER", "FineCLIPER*"]
+    assert column(table, "published WAR") == [71.25, 72.86, 75.05, 75.01, 76.21, 78.93]
+    assert [value is None for value in column(table, "WAR")] == [True, False, True, True, False, True]
+    assert column(table, "rests on")[0] == "not run"
+
+
+def test_a_papers_table_on_rendered_faces_quotes_nothing(tmp_path):
+    write_comparison(tmp_path, folds=1, seeds=1)
+    rows = rows_of(tmp_path)
+    for name, lines in {"supervised": 5, "scale": 2, "fusion": 2, "zeroshot": 3}.items():
+        blocks = published_table(find_table(f"finecliper-{name}"), rows)
+        table = next(block for block in blocks if isinstance(block, Table))
+        assert len(table.rows) == lines, name
+        assert "published WAR" not in table.head
+        assert any(isinstance(block, Text) and "rendered" in block.text for block in blocks)
+    recall = next(b for b in published_table(find_table("finecliper-classes"), rows) if isinstance(b, Table))
+    assert list(recall.head)[1:8] == list(SEVEN)
+    assert published_table(find_table("dfer-clip-position"), [r for r in rows if r["variant"] == "base"]) == []
+
+
+def test_what_flatters_is_flagged(tmp_path):
+    write_comparison(tmp_path, folds=1, seeds=1)
+    seen = {"model": "video-llava", "label_shown": True}
+    write_run(tmp_path, "dagger", "1", 0, name="leaky", captions=seen, clip="ViT-B-16")
+    rows = rows_of(tmp_path)
+    flags = [str(rests_on(row)) for row in rows if isinstance(rests_on(row), Flag)]
+    assert len(flags) == 3
+    for word in ("BEST ON TEST", "IN-DOMAIN", "SAW THE LABEL"):
+        assert sum(word in flag for flag in flags) == 1
+        assert any(block.note and word in block.text for block in caveats(rows) if isinstance(block, Text))
+    honest = [row for row in rows if not isinstance(rests_on(row), Flag)]
+    assert len(caveats(honest)) == 2  # what the columns mean, and that the faces are rendered
+
+
+def test_mean_over_folds_then_seeds_and_repeated_or_missing_runs_are_named(tmp_path):
+    for fold, seed in (("1", 0), ("2", 0), ("1", 1)):
+        write_run(tmp_path, "base", fold, seed)
+    results = find_results(Config(root=tmp_path))
+    row = rows_of(tmp_path)[0]
+    war = {(r["fold"], r["seed"]): r["war"] for r in results}
+    assert row["war"] == pytest.approx(((war["1", 0] + war["2", 0]) / 2 + war["1", 1]) / 2)
+    assert row["ece"] == pytest.approx(np.mean([r["ece"] for r in results]))
+    assert (row["lacking"], row["repeated"], row["test_clips"]) == ([("2", 1)], [], 120)
+    assert any("fold 2, seed 1 is missing" in block.text for block in caveats([row]))
+    write_run(tmp_path, "base", "1", 0, name="again", skill=0.3)
+    assert any("run several times" in block.text for block in caveats(rows_of(tmp_path)))
+
+
+def test_pooled_reliability_is_that_of_the_joined_tables():
+    rng = np.random.default_rng(3)
+    parts = [(rng.dirichlet(np.ones(3), n), rng.integers(0, 3, n)) for n in (40, 70)]
+    pooled = pooled_reliability([metrics.reliability(*part) for part in parts])
+    whole = metrics.reliability(np.concatenate([p for p, _ in parts]), np.concatenate([t for _, t in parts]))
+    for name, values in whole.items():
+        assert pooled[name] == pytest.approx(values)
+
+
+def test_curves_are_means_over_runs_and_survive_torn_logs(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": s, "loss": 1.0 * s}) for s in range(1, 5001)]
+    path.write_text("\n".join([*lines, json.dumps({"step": 5000, "eval_war": 0.5}), '{"step": 5001, "lo']))
+    log = read_log(path)
+    assert len(log) < 2000
+    assert log[-1] == {"step": 5000, "eval_war": 0.5}
+    steps, values = mean_curve([log, [{**row, "loss": row["loss"] + 2} for row in log if "loss" in row]], "loss")
+    assert len(steps) == 80
+    assert np.allclose(np.array(values), np.array(steps) + 1)
+    assert mean_curve([log], "weight_frames") is None
+    assert read_log(tmp_path / "missing.jsonl") == []
+
+
+def test_headings_of_papers_tables_only_with_real_data(tmp_path):
+    from fclip.report.sections import result_sections
+
+    write_comparison(tmp_path, folds=1, seeds=1)
+    assert [b.text for b in result_sections(rows_of(tmp_path), None) if isinstance(b, Heading)] == [
+        "Results", "Recall of each class"
+    ]  # fmt: skip
+    for variant in ("base", "star"):
+        write_run(tmp_path, variant, "1", 0, dataset="dfew", clip="ViT-B-16")
+    headings = [b.text for b in result_sections(rows_of(tmp_path), None) if isinstance(b, Heading)]
+    assert "FineCLIPER, Table 1: supervised" in headings
