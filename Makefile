@@ -28,7 +28,7 @@ demo: setup ## the whole pipeline on rendered faces: demo/report.html (under 5 m
 	$(MAKE) --no-print-directory -C examples -f demo.mk FCLIP=$(abspath $(FCLIP)) ROOT=$(abspath demo)
 
 test: setup ## all tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

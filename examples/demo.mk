@@ -1,6 +1,6 @@
 # The whole pipeline on rendered faces, as plain fclip commands: read it as the tutorial.
 #   make -f demo.mk                 everything, into ./demo
-#   make -f demo.mk CLIPS=70 EPOCHS=2    smaller
+#   make -f demo.mk CLIPS=70 CLIPS11=60 EPOCHS=2    smaller
 # Each stage's target is its manifest.json, so make runs only what is missing; fclip itself resumes inside a stage.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -8,14 +8,13 @@ SHELL := /bin/bash
 
 FCLIP  ?= fclip
 ROOT   ?= demo
-CLIPS  ?= 350
-EPOCHS ?= 6
+CLIPS  ?= 280
+CLIPS11 ?= 165
+EPOCHS ?= 4
 SEED   ?= 0
 VARIANTS ?= base star dagger star-dagger dfer-clip
-SMALL  := --clip tiny
 D7     := $(ROOT)/demo7
 D11    := $(ROOT)/demo11
-RUN    := $(FCLIP)
 export FCLIP_ROOT := $(ROOT)
 
 .PHONY: all
@@ -25,7 +24,7 @@ all: $(ROOT)/report.html
 # 1. Two data sets of rendered faces: real H.264 files, labels, five identity-disjoint folds.
 $(ROOT)/%/source/manifest.json:
 	@echo "== $*: rendering clips"
-	$(FCLIP) synth --dataset $* --clips $(CLIPS) --seed $(SEED)
+	$(FCLIP) synth --dataset $* --clips $(if $(findstring 11,$*),$(CLIPS11),$(CLIPS)) --seed $(SEED)
 
 # 2. Decode, find the face, crop it, 8 frames of 80 x 80 a clip (16 of 224 x 224 for CLIP's own models).
 $(ROOT)/%/frames/manifest.json: $(ROOT)/%/source/manifest.json
@@ -40,21 +39,24 @@ $(ROOT)/%/faces/manifest.json: $(ROOT)/%/frames/manifest.json
 # 4. Captions of the movement of facial parts, and what is left after refinement.
 $(ROOT)/%/captions/manifest.json: $(ROOT)/%/faces/manifest.json
 	@echo "== $*: captions"
-	$(FCLIP) caption --dataset $* --mllm template
+	$(FCLIP) caption --dataset $* --mllm template --workers 1
 
 $(ROOT)/%/refined/manifest.json: $(ROOT)/%/captions/manifest.json
 	@echo "== $*: refinement, and how much the captions give away"
-	$(FCLIP) refine --dataset $* --report
+	$(FCLIP) refine --dataset $* --report --workers 1
 
 # 5. One set of shards with everything that training reads.
 $(ROOT)/%/packed/manifest.json: $(ROOT)/%/frames/manifest.json $(ROOT)/%/faces/manifest.json $(ROOT)/%/refined/manifest.json
 	@echo "== $*: packing"
-	$(FCLIP) pack --dataset $*
+	$(FCLIP) pack --dataset $* --workers 1
 
-# 6. Train each variant on fold 1.
+# 6. Train each variant on fold 1. The papers' learning rates are for CLIP ViT-B and 30 epochs; a tiny CLIP and a few
+#    epochs want larger ones.
+ADAPTERS := --optimizer adamw --lr 0.001
+TUNED    := --lr 0.0001
 $(ROOT)/runs/demo7-%-fold1-seed$(SEED)/done.json: $(D7)/packed/manifest.json
 	@echo "== training $*"
-	$(FCLIP) train --dataset demo7 --variant $* --clip tiny --epochs $(EPOCHS) --seed $(SEED)
+	$(FCLIP) train --dataset demo7 --variant $* --clip tiny --epochs $(EPOCHS) --seed $(SEED) $(if $(filter dfer-clip,$*),$(TUNED),$(ADAPTERS))
 
 # 7. Evaluate, transfer from demo11 without seeing a label of demo7, report.
 $(ROOT)/evaluated: $(VARIANTS:%=$(ROOT)/runs/demo7-%-fold1-seed$(SEED)/done.json) $(D11)/packed/manifest.json
@@ -62,7 +64,7 @@ $(ROOT)/evaluated: $(VARIANTS:%=$(ROOT)/runs/demo7-%-fold1-seed$(SEED)/done.json
 	$(FCLIP) eval --dataset demo7
 	@echo "== zero-shot: plain CLIP, and trained on demo11"
 	$(FCLIP) zeroshot --pretrain none --test demo7 --clip tiny
-	$(FCLIP) zeroshot --pretrain demo11 --test demo7 --clip tiny --variant dagger --epochs $(EPOCHS) --seed $(SEED)
+	$(FCLIP) zeroshot --pretrain demo11 --test demo7 --clip tiny --variant dagger --epochs $(EPOCHS) --seed $(SEED) $(ADAPTERS)
 	@touch $@
 
 $(ROOT)/report.html: $(ROOT)/evaluated

@@ -1,4 +1,4 @@
-"""Every error fclip raises on purpose: one line (what, where, what to do) and the exit code it ends the process with."""
+"""Every error that fclip raises on purpose: one line (what, where, what to do) and the exit code it ends with."""
 
 from __future__ import annotations
 

@@ -54,6 +54,9 @@ def word_class(name: str) -> frozenset[str]:
     return frozenset(word for part in name.split("|") for word in classes[part])
 
 
+_BY = ("by", "in", "from")
+
+
 def split_sentences(text: str) -> list[str]:
     """Sentences of a text, Markdown marks and list numbers left out."""
     return [part.strip() for part in _SENTENCES.split(_MARKUP.sub("", text).strip()) if part and part.strip()]
@@ -212,7 +215,7 @@ def _listing_length(tokens: Sequence[Token], index: int) -> int:
     if words[:2] == ["such", "as"]:
         return 2
     start = 1 if words[:1] == ["as"] else 0
-    named = len(words) >= start + 2 and words[start] in word_class("evidence") and words[start + 1] in ("by", "in", "from")
+    named = len(words) >= start + 2 and words[start] in word_class("evidence") and words[start + 1] in _BY
     return start + 2 if named else 0
 
 

@@ -144,9 +144,9 @@ def _judge(clause: Clause, previous: str, cuts: Removed) -> tuple[Clause, str]:
         return clause, "interpretation"
     if is_dangling(body) and clause.kind != "fragment":
         return clause, previous or "fragment"
-    if not any(token.tags & KEEP for token in body) and any(CUT_AFTER in t.tags for t in [*clause.lead, *body]):
-        if clause.lead or clause.kind != "fragment":
-            return clause, previous or "fragment"
+    stops = any(CUT_AFTER in token.tags for token in [*clause.lead, *body])
+    if stops and not any(token.tags & KEEP for token in body) and (clause.lead or clause.kind != "fragment"):
+        return clause, previous or "fragment"
     joined = {token.lower for token in clause.lead} & word_class("subordinators|prepositional_subordinators")
     if joined and not any(token.tags & KEEP for token in body):
         return clause, "off topic"

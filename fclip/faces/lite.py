@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,27 +20,17 @@ from fclip.errors import ClipFailure
 from fclip.faces.base import check_frames
 from fclip.faces.boxes import centres_and_sides, without_doubles
 from fclip.faces.landmarks import landmark_box
-from fclip.faces.linking import link, scene_cuts
+from fclip.faces.linking import Track, link, scene_cuts
 from fclip.faces.lite_network import FINDER_GRID, FINDER_SIZE, READER_SIZE, load_lite
 from fclip.faces.weights import sha256_file
 
 WEIGHTS = Path(__file__).parent.parent / "resources" / "lite.safetensors"
-CROP_SCALE, CROP_LIFT = 1.9, 0.22  # side of the reader's crop and how far it is moved up for the hair, in face sides
+CROP_SCALE, CROP_LIFT = 1.75, 0.2  # side of the reader's crop and how far it is moved up for the hair, in face sides
 CANDIDATE, FOUND = 0.2, 0.5  # least score of the finder for a second look; least presence that counts as a face
 MOST_FACES = 8  # candidates looked at in one frame
 CHUNK = 16  # frames or crops that go through a network at once
 
-
-@dataclass(frozen=True)
-class Reading:
-    """What the reader saw in one square of a frame: landmarks (68, 2) in pixels of the frame, parsing logits
-    (11, 96, 96), presence in [0, 1], and the square: left, top, side in pixels.
-    """
-
-    landmarks: np.ndarray
-    logits: Tensor
-    presence: float
-    area: tuple[int, int, int]
+Area = tuple[int, int, int]  # a square of a frame: left, top, side in pixels
 
 
 class LiteBackend:
@@ -63,42 +52,47 @@ class LiteBackend:
         """
         wanted = [(index, area) for index, areas in enumerate(self._candidates(check_frames(frames))) for area in areas]
         found: list[list[np.ndarray]] = [[] for _ in frames]
-        for (index, _), face in zip(wanted, self._read(frames, wanted), strict=True):
-            if face.presence >= FOUND:
-                found[index].append(np.append(landmark_box(face.landmarks), face.presence))
+        for chunk, crops in self._crops(frames, wanted):
+            landmarks, presence = (part.cpu() for part in self.networks.reader.locate(crops))
+            for (index, area), points, score in zip(chunk, landmarks, presence.sigmoid().tolist(), strict=True):
+                if score >= FOUND:
+                    found[index].append(np.append(landmark_box(_to_frame(points, area)), score))
         return [without_doubles(np.asarray(boxes, np.float32).reshape(-1, 5)) for boxes in found]
 
     @torch.inference_mode()
     def analyze(self, frames: np.ndarray, times: np.ndarray | None = None) -> FaceTrack:
         """Parsing and landmarks of the clip's main face, as FaceBackend says; `times` is not used.
 
-        The main face is the one largest for longest. It is read a second time, in a square around its landmarks.
+        The main face is, in each shot, the one largest for longest. It is read again in a square around its landmarks.
         """
-        detections = self.detect(frames)
-        tracks = link(detections, scene_cuts(frames))
-        if not tracks:
+        main: dict[int, Track] = {}
+        for candidate in link(self.detect(frames), scene_cuts(frames)):
+            main.setdefault(candidate.shot, candidate)
+        if not main:
             raise ClipFailure(f"no face found in any of {len(frames)} frames")
-        main = tracks[0]
         count, height, width = frames.shape[:3]
         track = FaceTrack(
             np.zeros((count, height, width), np.uint8), np.zeros((count, LANDMARKS, 2), np.float32),
             np.zeros(count, np.float32),
         )  # fmt: skip
-        centres, sides = centres_and_sides(np.stack(main.boxes))
-        areas = [reader_area(centre, side) for centre, side in zip(centres, sides, strict=True)]
-        readings = self._read(frames, list(zip(main.indices, areas, strict=True)))
-        for index, score, face in zip(main.indices, main.scores, readings, strict=True):
-            track.confidence[index] = score
-            track.landmarks[index] = face.landmarks / (width, height)
-            _paste_parsing(track.parsing[index], face)
+        wanted = []
+        for shot in main.values():
+            track.confidence[shot.indices] = shot.scores
+            places = zip(shot.indices, *centres_and_sides(np.stack(shot.boxes)), strict=True)
+            wanted += [(index, reader_area(centre, side)) for index, centre, side in places]
+        for chunk, crops in self._crops(frames, wanted):
+            landmarks, parsing, _ = (part.cpu() for part in self.networks.reader(crops))
+            for (index, area), points, logits in zip(chunk, landmarks, parsing, strict=True):
+                track.landmarks[index] = _to_frame(points, area) / (width, height)
+                _paste_parsing(track.parsing[index], logits, area)
         return track
 
-    def _candidates(self, frames: np.ndarray) -> list[list[tuple[int, int, int]]]:
+    def _candidates(self, frames: np.ndarray) -> list[list[Area]]:
         """Squares for the reader in which a face may be, for each frame.
 
         A frame in which nothing is found is searched again at twice the size, for faces half as large.
         """
-        found: list[list[tuple[int, int, int]]] = [[] for _ in frames]
+        found: list[list[Area]] = [[] for _ in frames]
         for size in (FINDER_SIZE, 2 * FINDER_SIZE):
             todo = [index for index, areas in enumerate(found) if not areas]
             pixels_per_cell = max(frames.shape[1:3]) / size * (FINDER_SIZE // FINDER_GRID)
@@ -111,15 +105,13 @@ class LiteBackend:
                     found[index] = [reader_area(centre, side) for centre, side in places]
         return found
 
-    def _read(self, frames: np.ndarray, wanted: list[tuple[int, tuple[int, int, int]]]) -> Iterator[Reading]:
-        """Read the faces in squares, given as (frame index, square)."""
+    def _crops(
+        self, frames: np.ndarray, wanted: list[tuple[int, Area]]
+    ) -> Iterator[tuple[list[tuple[int, Area]], Tensor]]:
+        """The reader's input for squares, given as (frame index, square), some at a time: (N, 3, 96, 96)."""
         for start in range(0, len(wanted), CHUNK):
             chunk = wanted[start : start + CHUNK]
-            crops = torch.stack([_crop(frames[index], area) for index, area in chunk])  # (N, 3, 96, 96)
-            landmarks, parsing, presence = (part.cpu() for part in self.networks.reader(_as_input(crops, self.device)))
-            for row, (_, area) in enumerate(chunk):
-                points = landmarks[row].numpy() * area[2] + area[:2]
-                yield Reading(points, parsing[row], float(presence[row].sigmoid()), area)
+            yield chunk, _as_input(torch.stack([_crop(frames[index], area) for index, area in chunk]), self.device)
 
 
 def _as_input(images: Tensor, device: torch.device) -> Tensor:
@@ -148,13 +140,13 @@ def _peaks(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return torch.stack([columns + 0.5 + dx, rows + 0.5 + dy], 1).numpy(), side.numpy()
 
 
-def reader_area(centre: np.ndarray, side: float) -> tuple[int, int, int]:
+def reader_area(centre: np.ndarray, side: float) -> Area:
     """The square of whole pixels (left, top, side) that the reader sees of a face of this centre and side."""
     length = max(8, round(CROP_SCALE * float(side)))
     return round(float(centre[0]) - length / 2), round(float(centre[1] - CROP_LIFT * side) - length / 2), length
 
 
-def _crop(frame: np.ndarray, area: tuple[int, int, int]) -> Tensor:
+def _crop(frame: np.ndarray, area: Area) -> Tensor:
     """Cut a square out of a frame (H, W, 3), border pixels repeated outside, and scale it: uint8 (3, 96, 96)."""
     left, top, side = area
     rows = np.clip(np.arange(top, top + side), 0, frame.shape[0] - 1)
@@ -163,10 +155,15 @@ def _crop(frame: np.ndarray, area: tuple[int, int, int]) -> Tensor:
     return functional.interpolate(patch[None], (READER_SIZE, READER_SIZE), mode="bilinear", antialias=True)[0]
 
 
-def _paste_parsing(parsing: np.ndarray, face: Reading) -> None:
-    """Write the class ids of a reading into a frame's parsing (H, W)."""
-    left, top, side = face.area
-    scaled = functional.interpolate(face.logits[None], (side, side), mode="bilinear", align_corners=False)
+def _to_frame(points: Tensor, area: Area) -> np.ndarray:
+    """Points (68, 2) in [0, 1] of a square -> pixels of the frame."""
+    return points.numpy() * area[2] + area[:2]
+
+
+def _paste_parsing(parsing: np.ndarray, logits: Tensor, area: Area) -> None:
+    """Write the class ids of a square's logits (11, 96, 96) into a frame's parsing (H, W)."""
+    left, top, side = area
+    scaled = functional.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
     ids = scaled[0].argmax(0).to(torch.uint8).numpy()  # (side, side)
     height, width = parsing.shape
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)

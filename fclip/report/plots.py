@@ -165,6 +165,7 @@ def similarity_plot(classes: Sequence[str], cosines: Mapping[str, tuple[Any, Any
             axes.plot(positive, rows, MARKERS[index % 8], color=colour, label=name)
         axes.set_yticks(range(len(classes)), [short(name) for name in classes])
         axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x")
         axes.set_xlabel("cosine (filled: positive text, hollow: negative text)")
         legend_below(axes)

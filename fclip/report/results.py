@@ -70,20 +70,28 @@ def data_name(row: Row) -> str:
 def method_name(row: Row) -> str:
     """The variant with the options and modalities that make it differ from its default."""
     notes = [f"{name}={value}" for name, value in row["options"].items()]
-    notes += [f"without {name}" for name in row.get("without") or () if name != "caption" or row["source"] is None]
+    without = row.get("without") or ()
+    if row["source"] is None:
+        notes += [f"without {name}" for name in without]
+    elif row["source"] != "none" and "caption" not in without:  # a transfer is tested without captions unless told to
+        notes.append("tested with captions")
     return f"{row['variant']} ({', '.join(notes)})" if notes else str(row["variant"])
 
 
-def row_name(row: Row, rows: Sequence[Row]) -> str:
-    """A short name that tells a row from the others in `rows`: its method, and what else varies or is unusual."""
-    parts = [method_name(row)]
-    if data_name(row) != row["dataset"] or len({r["dataset"] for r in rows}) > 1:
-        parts.insert(0, data_name(row))
-    if len({r["clip"] for r in rows}) > 1:
-        parts.append(row["clip"])
-    if row["selection"] != "last":
-        parts.append(str(row["selection"]))
-    return ", ".join(parts)
+def row_names(rows: Sequence[Row]) -> list[str]:
+    """Short names that tell rows from one another: the method, and what else varies or is unusual."""
+    several_sets, several_clips = (len({row[name] for row in rows}) > 1 for name in ("dataset", "clip"))
+    names: list[str] = []
+    for row in rows:
+        parts = [data_name(row)] if several_sets or data_name(row) != row["dataset"] else []
+        parts.append(method_name(row))
+        if several_clips:
+            parts.append(row["clip"])
+        if row["selection"] != "last":
+            parts.append(str(row["selection"]))
+        name = ", ".join(parts)
+        names.append(name if name not in names else f"{name} ({names.count(name) + 1})")
+    return names
 
 
 def rests_on(row: Row) -> str:

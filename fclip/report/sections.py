@@ -27,7 +27,7 @@ from fclip.report.results import (
     published_table,
     recall_table,
     results_table,
-    row_name,
+    row_names,
 )
 
 Row = Mapping[str, Any]
@@ -45,8 +45,7 @@ def result_sections(rows: Sequence[Row], table: PublishedTable | None) -> list[B
                 blocks += [Heading(each.title), *published_table(each, rows)]
     blocks.append(Heading("Recall of each class"))
     for data, group in by_data(rows).items():
-        names = [row_name(row, group) for row in group]
-        blocks.append(recall_table(group, names, data))
+        blocks.append(recall_table(group, row_names(group), data))
     return blocks
 
 
@@ -63,27 +62,25 @@ def by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["dataset"], []).append(row)
-    return {
-        name: [row for row in group if row in sorted(group, key=lambda r: -r["war"])[:SERIES]]
-        for name, group in groups.items()
-    }
+    best = {id(row) for group in groups.values() for row in sorted(group, key=lambda r: -r["war"])[:SERIES]}
+    return {name: [row for row in group if id(row) in best] for name, group in groups.items()}
 
 
 def plot_sections(rows: Sequence[Row]) -> list[Block]:
     """Recall, reliability, parameters against WAR (Fig. 7), fusion weights (Fig. 8) and confusion matrices."""
     compared = [picture for dataset, group in by_dataset(rows).items() for picture in _compare(rows, dataset, group)]
-    names = [row_name(row, rows) for row in rows]
     matrices = [
-        Picture(confusion_plot(row["confusion"], row["classes"]), name) for name, row in zip(names, rows, strict=True)
+        Picture(confusion_plot(row["confusion"], row["classes"]), name)
+        for name, row in zip(row_names(rows), rows, strict=True)
     ]
     explanation = Text("Pooled over folds and seeds; each row in percent of the clips of its true class.")
-    comparison = [Heading("Comparison"), Pictures([*compared, *weight_pictures(rows)])]
+    comparison: list[Block] = [Heading("Comparison"), Pictures([*compared, *weight_pictures(rows)])]
     return [*comparison, Heading("Confusion matrices"), explanation, Pictures(matrices)]
 
 
 def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Picture]:
     """Recall, reliability and parameters of the best rows of one data set."""
-    names = [row_name(row, group) for row in group]
+    names = row_names(group)
     few = f"{dataset}, the {SERIES} best" if sum(r["dataset"] == dataset for r in rows) > SERIES else dataset
     recalls = {name: class_recall(row) for name, row in zip(names, group, strict=True)}
     curves = {name: row["reliability"] for name, row in zip(names, group, strict=True)}
@@ -91,8 +88,8 @@ def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Pi
         Picture(recall_plot(recalls), f"Recall of each class, {few}"),
         Picture(reliability_plot(curves), f"Reliability, {few}: too confident below the dashed line"),
     ]
-    points = {n: (r["trainable"], r["war"]) for n, r in zip(names, group, strict=True)}
-    trained = {name: point for name, point in points.items() if point[0]}
+    supervised = [(n, r) for n, r in zip(names, group, strict=True) if r["trainable"] and r["source"] is None]
+    trained = {name: (row["trainable"], row["war"]) for name, row in supervised}
     if len(trained) > 1:
         plot = parameters_plot(trained, published_points(group))
         pictures.append(Picture(plot, f"Trained parameters against WAR, {few}; hollow: published"))
@@ -129,37 +126,39 @@ def weight_pictures(rows: Sequence[Row]) -> list[Picture]:
 
 def training_sections(rows: Sequence[Row], logs: Sequence[Sequence[Log]]) -> list[Block]:
     """Loss, held-out WAR and fusion weights over training; `logs[i]` are those of the runs of `rows[i]`."""
+    runs_of = {id(row): runs for row, runs in zip(rows, logs, strict=True)}
     pictures = []
-    for what, label in (("loss", "loss"), ("eval_war", "WAR on held-out clips")):
-        for dataset, group in by_dataset([row for row, log in zip(rows, logs, strict=True) if log]).items():
-            curves = {}
-            for row in group:
-                curve = mean_curve(logs[_index(rows, row)], what)
-                if curve:
-                    curves[row_name(row, group)] = curve
+    for dataset, group in by_dataset([row for row in rows if runs_of[id(row)]]).items():
+        for what, label in (("loss", "loss"), ("eval_war", "WAR on held-out clips")):
+            found = {n: mean_curve(runs_of[id(row)], what) for n, row in zip(row_names(group), group, strict=True)}
+            curves = {name: curve for name, curve in found.items() if curve}
             if curves:
                 pictures.append(Picture(curves_plot(curves, label), f"Training on {dataset}: {label}, mean over runs"))
-    for row, runs in zip(rows, logs, strict=True):
-        names = logged_names(runs, "weight_")
-        if len(names) > 1:
-            curves = {n.removeprefix("weight_"): c for n in names if (c := mean_curve(runs, n)) is not None}
+    for name, row in zip(row_names(rows), rows, strict=True):
+        runs = runs_of[id(row)]
+        weights = {n.removeprefix("weight_"): mean_curve(runs, n) for n in logged_names(runs, "weight_")}
+        curves = {modality: curve for modality, curve in weights.items() if curve}
+        if len(curves) > 1:
             plot = curves_plot(curves, "fusion weight", from_zero=True)
-            pictures.append(Picture(plot, f"{row_name(row, rows)}: fusion weights"))
+            pictures.append(Picture(plot, f"{name}: fusion weights"))
     return [Heading("Training"), Pictures(pictures)] if pictures else []
-
-
-def _index(rows: Sequence[Row], row: Row) -> int:
-    return next(i for i, other in enumerate(rows) if other is row)
 
 
 def explanation_sections(found: Mapping[str, Explanations], clips: int) -> list[Block]:
     """Figs. 5 and 6 of the runs that have explanations, by the run's name."""
-    blocks: list[Block] = []
-    for name, each in found.items():
-        plot = similarity_plot([str(c) for c in each.classes], class_similarities(each))
-        caption = f"Cosine to the positive and negative text of the true class, mean over {len(each.keys)} clips"
-        blocks += [Heading(f"Why: {name}"), Pictures([Picture(plot, caption)])]
+    if not found:
+        return []
+    similarities = [
+        Picture(
+            similarity_plot([str(name) for name in each.classes], class_similarities(each)),
+            f"{run}: cosine to the positive and negative text of the true class, mean over {len(each.keys)} clips",
+        )
+        for run, each in found.items()
+    ]
+    blocks: list[Block] = [Heading("Why clips were classified so"), Pictures(similarities)]
+    for run, each in found.items():
         pictures = attention_pictures(each, clips)
         if pictures:
-            blocks += [Text("Where the class token of each frame looks, in the last block:"), Pictures(pictures)]
+            blocks += [Text(f"Where the class token of each frame looks, in the last block of {run}:")]
+            blocks += [Pictures(pictures)]
     return blocks

@@ -21,6 +21,11 @@ class Config(CommonConfig):
 
     files: tuple[str, ...] = option((), "SRC OUT: the file as distributed, the file to write", positional=True)
     kind: str | None = option(None, "what SRC is", flag="--from")
+    classes: tuple[str, ...] = option(
+        (), "class names in order, where the file does not tell them (coop, dfer-clip, emoclip)"
+    )
+    clip: str | None = option(None, "CLIP model that SRC was trained on [its paper's]")
+    clip_weights: str | None = option(None, "tag or file of that CLIP's weights")
 
 
 def run(config: Config) -> StageReport:
@@ -36,7 +41,7 @@ def run(config: Config) -> StageReport:
     source, out = map(Path, config.files)
     if out.exists() and not config.overwrite:
         raise UsageError(f"{out}: exists already; use --overwrite or another name")
-    found = convert(source, out, config.kind)
+    found = convert(source, out, config.kind, list(config.classes) or None, config.clip, config.clip_weights)
     counts = {"taken": len(found.taken), "dropped": len(found.dropped), "missing": len(found.missing)}
     lines = [
         f"{name}: {', '.join(sorted(keys)[:6])}{' ...' if len(keys) > 6 else ''}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, option
 from fclip.errors import ClipFailure, FclipError
-from fclip.stages.inputs import shard_tasks, take
+from fclip.stages.inputs import batches, shard_tasks, take
 from fclip.stages.result import StageReport
 from fclip.stages.runner import ShardResult, ShardTask, run_shards
 from fclip.stages.workspace import stage_input, stage_output
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+CLIPS_AT_ONCE = 16  # handed to a back end together, so that a network on a GPU sees full batches
 
 
 @dataclass(frozen=True)
@@ -108,20 +110,30 @@ class FacesStage:
         return result
 
     def _tracks(self, task: ShardTask, result: ShardResult) -> Iterator[tuple[str, str, FaceTrack]]:
-        import hashlib
-
+        """Yield (key, sha256 of the film strip, track) of each clip with a face; the others go into `result`."""
         import numpy as np
 
-        from fclip.data.shards import parse_frame_sample, read_shard
+        from fclip.faces.base import analyze_clips
         from fclip.faces.tracks import fill_gaps
+
+        for group in batches(self._clips(task, result), CLIPS_AT_ONCE):
+            times = [np.asarray(sample.info["times"]) for _, _, sample in group]
+            tracks = analyze_clips(self.backend, [sample.frames for _, _, sample in group], times)
+            for (key, sha256, _), track in zip(group, tracks, strict=True):
+                if isinstance(track, ClipFailure):
+                    result.failed.append((key, str(track)))
+                elif not (track.confidence > 0).any():
+                    result.failed.append((key, f"no face found in any of its {len(track.confidence)} frames"))
+                else:
+                    yield key, sha256, fill_gaps(track, self.config.max_gap)
+
+    def _clips(self, task: ShardTask, result: ShardResult) -> Iterator[tuple[str, str, FrameSample]]:
+        from fclip.data.files import sha256_bytes
+        from fclip.data.shards import parse_frame_sample, read_shard
 
         for key, fields in take(read_shard(task.inputs[0]), task.payload):
             try:
-                sample = parse_frame_sample(key, fields)
-                track = self.backend.analyze(sample.frames, np.asarray(sample.info["times"]))
-                if not (track.confidence > 0).any():
-                    raise ClipFailure(f"no face found in any of its {len(sample.frames)} frames")
-                yield key, hashlib.sha256(fields["frames.jpg"]).hexdigest(), fill_gaps(track, self.config.max_gap)
+                yield key, sha256_bytes(fields["frames.jpg"]), parse_frame_sample(key, fields)
             except FclipError as failure:
                 result.failed.append((key, str(failure)))
 

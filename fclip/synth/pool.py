@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fclip.synth.actions import UNITS
 from fclip.synth.augment import Square
 from fclip.synth.clips import ClipScript, render_clip, sample_clip
 from fclip.synth.resources import table
@@ -26,13 +27,13 @@ class Pool:
     """Frames of many clips, row for row.
 
     frames (N, S, S, 3) uint8; landmarks (N, 68, 2) float32 in [0, 1] of the frame, x then y; parsing (N, S, S) uint8;
-    clip (N,) index into `scripts`, one entry per clip.
+    units (N, 25) float32, how strongly each of actions.UNITS acts; `scripts`, one entry per clip, in order.
     """
 
     frames: np.ndarray
     landmarks: np.ndarray
     parsing: np.ndarray
-    clip: np.ndarray
+    units: np.ndarray
     scripts: list[ClipScript]
 
 
@@ -56,7 +57,7 @@ def make_pool(
         np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (count, size, size, 3)),
         np.empty((count, 68, 2), np.float32),
         np.lib.format.open_memmap(folder / "parsing.npy", "w+", np.uint8, (count, size, size)),
-        np.repeat(np.arange(clips), frames),
+        np.empty((count, len(UNITS)), np.float32),
         [sample_clip(classes[index % len(classes)], first + index, 0, classes) for index in range(clips)],
     )
     for index, script in enumerate(pool.scripts):
@@ -66,6 +67,7 @@ def make_pool(
         if share:
             pictures, landmarks, parsing = _around_face(pictures, landmarks, parsing, size, share)
         pool.frames[rows], pool.landmarks[rows], pool.parsing[rows] = pictures, landmarks, parsing
+        pool.units[rows] = clip.action_units
     return pool
 
 

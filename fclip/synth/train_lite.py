@@ -33,19 +33,20 @@ from fclip.synth.fitting import fit
 from fclip.synth.pool import HELD_OUT, Pool
 from fclip.synth.resources import table
 
-READER_STEPS, FINDER_STEPS, BATCH = 2400, 1500, 32
-PLAIN_PICTURES = 600  # pictures without a face, made once
+READER_STEPS, FINDER_STEPS, BATCH = 2300, 1300, 32
+PLAIN_PICTURES = 1000  # pictures without a face, made once
 CLASS_WEIGHTS = (0.7, 0.7, 1.6, 1.6, 1.6, 1.6, 1.0, 1.6, 1.6, 1.6, 0.8)  # small parts count more
 
 
 def train_lite(
-    pool: Pool, seed: int = 0, reader_steps: int = READER_STEPS, finder_steps: int = FINDER_STEPS
-) -> LiteNetworks:
+    pool: Pool, seed: int = 0, reader_steps: int = READER_STEPS, finder_steps: int = FINDER_STEPS,
+    pictures: int = PLAIN_PICTURES,
+) -> LiteNetworks:  # fmt: skip
     """Train both networks on a pool of rendered frames; returns them in evaluation mode, float32."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     networks = LiteNetworks().to(memory_format=torch.channels_last)
-    plain = pictures_without_face(PLAIN_PICTURES, READER_SIZE, random)
+    plain = pictures_without_face(pictures, READER_SIZE, random)
     _set_usual_places(networks.reader, reader_batch(pool, plain, random)[1])
     networks.train()
 

@@ -21,16 +21,17 @@ from fclip.data.records import LANDMARKS, PARSING_CLASSES
 from fclip.faces.boxes import MARGIN
 from fclip.models.attention import plain_block, readout_block
 from fclip.models.clip import CLIP_MEAN, CLIP_STD, LoadedClip, embed_images, encode_frames, encode_text, load_clip
+from fclip.synth.actions import UNITS
 from fclip.synth.augment import Square, chance, degrade, relight, uniform
 from fclip.synth.fitting import fit
 from fclip.synth.pool import Pool, class_names
 from fclip.synth.resources import table
 from fclip.synth.texts import describe
 
-IMAGE_STEPS, IMAGES = 1600, 64  # first part, the image tower alone: optimiser steps, images in a batch
+IMAGE_STEPS, IMAGES = 2400, 48  # first part, the image tower alone: optimiser steps, images in a batch
 STEPS, CLIPS, FRAMES = 900, 64, 2  # second part, both towers: optimiser steps, clips in a batch, frames of each
 TEXTS = {"movement": 3, "human": 2, "label": 1}  # texts written per clip and style
-SHARES = {"movement": 0.45, "human": 0.3, "label": 0.25}  # how often each style is drawn
+SHARES = {"movement": 0.5, "human": 0.3, "label": 0.2}  # how often each style is drawn
 PROMPT = "A person with an expression of {}."
 MORE_WORDS = "no less not without face facial photo video"  # rows that prompts of the trained variants need
 FIRST_SCALE, LAST_SCALE = 14.0, 100.0  # of the cosines, rising during training; 1 / 0.01 is what the method uses
@@ -57,24 +58,25 @@ def train_tiny(
         return _contrast(model, hints, loaded, ids, _batch(pool, texts, random), scale)
 
     visual = [*model.visual.parameters(), *hints.parameters()]
-    fit("tiny, image tower", visual, image_steps, look, 1.5e-3, 0.05)
+    fit("tiny, image tower", visual, image_steps, look, 3e-3, 0.05)
     model.logit_scale.requires_grad_(False)  # follows the schedule
-    fit("tiny, both towers", [*model.parameters(), *hints.parameters()], steps, match, 1e-3, 0.05)
+    fit("tiny, both towers", [*model.parameters(), *hints.parameters()], steps, match, 1.5e-3, 0.05)
     return _full_state(model, ids), ids
 
 
 class Hints(nn.Module):
-    """Two tasks beside the contrast, thrown away afterwards, which show the image tower early where to look: the 68
-    landmarks from the class token, and from each patch's token the parsing of its 4 x 4 parts.
+    """Tasks beside the contrast, thrown away afterwards, which show the image tower early where to look: the 68
+    landmarks and the action units from the class token, and from each patch's token the parsing of its 4 x 4 parts.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.points = nn.Linear(width, 2 * LANDMARKS)
+        self.units = nn.Linear(width, len(UNITS))
         self.classes = nn.Linear(width, len(PARSING_CLASSES) * 16)
 
     def forward(self, visual: Any, batch: Crops) -> tuple[Tensor, Tensor]:
-        """Image features (N, E), as encode_frames gives them, and the loss of both tasks."""
+        """Image features (N, E), as encode_frames gives them, and the loss of the tasks."""
         *blocks, last = visual.transformer.resblocks
         x = visual.ln_pre(embed_images(visual, batch.images))  # (N, 26, D)
         for block in blocks:
@@ -85,7 +87,8 @@ class Hints(nn.Module):
         parsing = functional.cross_entropy(logits, batch.labels)
         points = 100 * self.points(token).view(batch.points.shape)
         distance = functional.smooth_l1_loss(points, 100 * (batch.points - 0.5), beta=3.0)
-        return token @ visual.proj, parsing + distance / 10
+        units = functional.mse_loss(self.units(token), batch.units)
+        return token @ visual.proj, parsing + distance / 10 + 10 * units
 
 
 @torch.no_grad()
@@ -115,9 +118,17 @@ def clip_texts(pool: Pool, index: int, rng: np.random.Generator) -> dict[str, li
 
 
 def mirrored(text: str) -> str:
-    """The text of the mirrored clip: left and right exchanged."""
+    """The text (or the name of an action unit) in the mirrored clip: left and right exchanged."""
     other = {"left": "right", "right": "left"}
-    return re.sub(r"\b(left|right)\b", lambda match: other[match[0]], text)
+    return re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda match: other[match[0]], text)
+
+
+def _part(text: str, random: torch.Generator) -> str:
+    """A run of the text's sentences, drawn at random: shorter texts say more clearly what is seen, and cost less."""
+    sentences = text.split(". ")
+    first, last = sorted(torch.randint(0, len(sentences), (2,), generator=random).tolist())
+    part = ". ".join(sentences[first : last + 1])
+    return part if part.endswith(".") or last + 1 == len(sentences) else part + "."
 
 
 def _keep_rows(model: Any, loaded: LoadedClip, texts: list[str]) -> Tensor:
@@ -141,12 +152,13 @@ def _full_state(model: Any, ids: Tensor) -> dict[str, Tensor]:
 @dataclass
 class Crops:
     """Face crops as `preprocess` makes them: images (N, 3, 80, 80) normalised, landmarks (N, 68, 2) in [0, 1], parsing
-    (N, 20, 20) int64.
+    (N, 20, 20) int64, action units (N, 25).
     """
 
     images: Tensor
     points: Tensor
     labels: Tensor
+    units: Tensor
 
 
 def _draw(pool: Pool, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -173,10 +185,12 @@ def crops(pool: Pool, index: Tensor, flip: Tensor, random: torch.Generator | Non
     mirror = flip[:, None, None]
     points = torch.where(mirror, points[:, table("mirror")["landmarks"]], points)
     labels = torch.where(mirror, torch.tensor(table("mirror")["parsing"])[labels], labels)
+    units = torch.from_numpy(pool.units[index.numpy()])
+    units = torch.where(flip[:, None], units[:, [UNITS.index(mirrored(name)) for name in UNITS]], units)
     if random is not None:
         images = degrade(relight(images, random), random)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-    return Crops((images - mean) / std, points, labels)
+    return Crops((images - mean) / std, points, labels, units)
 
 
 def _batch(
@@ -196,7 +210,7 @@ def _batch(
     for clip, style, mirror in zip(clips.tolist(), styles, flip.tolist(), strict=True):
         name = list(SHARES)[style]
         group = texts[clip][name]
-        text = group[int(torch.randint(0, len(group), (1,), generator=random))]
+        text = _part(group[int(torch.randint(0, len(group), (1,), generator=random))], random)
         chosen.append(mirrored(text) if mirror else text)
         labels.append(pool.scripts[clip].label)
         prompted.append(labels[-1] if name == "label" else "")

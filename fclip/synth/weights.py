@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESOURCES = Path(__file__).parent.parent / "resources"
-LITE_CLIPS, LITE_FRAMES = 2400, 5  # clips rendered to train on, frames of each
+LITE_CLIPS, LITE_FRAMES, LITE_SIZE = 2000, 5, 192  # clips rendered to train on, frames of each, their pixels
 TINY_CLIPS, TINY_FRAMES, TINY_SIZE, TINY_SHARE = 3000, 6, 112, 0.53
 HELD_LITE, HELD_TINY = 100, 420  # clips of the held-out figures
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"  # real clips beside a checkout; FCLIP_SAMPLES says else
@@ -33,7 +33,7 @@ REAL = ("images/*.*", "clips/*.mpg", "clips/*.mp4")  # pictures and videos with 
 NOTE = "frames with a face and its landmarks after MediaPipe; difference as a share of the inter-ocular distance"
 
 
-def make_lite(out: Path, seed: int = 0, clips: int = LITE_CLIPS, **steps: int) -> dict[str, Any]:
+def make_lite(out: Path, seed: int = 0, clips: int = LITE_CLIPS, **amounts: int) -> dict[str, Any]:
     """Render, train, write `out`/lite.safetensors and return the held-out figures: whole frames, then tight crops."""
     from fclip.faces.lite import LiteBackend
     from fclip.faces.lite_network import save_lite
@@ -43,16 +43,20 @@ def make_lite(out: Path, seed: int = 0, clips: int = LITE_CLIPS, **steps: int) -
     with tempfile.TemporaryDirectory(prefix="fclip-lite-") as folder:
         work = Path(folder)
         logger.info("lite: rendering %d clips of %d frames", clips, LITE_FRAMES)
-        networks = train_lite(make_pool(work / "train", clips, LITE_FRAMES, TRAINING, class_names()), seed, **steps)
+        pool = make_pool(work / "train", clips, LITE_FRAMES, TRAINING, class_names(), LITE_SIZE)
+        networks = train_lite(pool, seed, **amounts)
         save_lite(out / "lite.safetensors", networks, seed=seed, clips=clips)
         backend = LiteBackend(weights=out / "lite.safetensors")
         held = min(HELD_LITE, clips)
         frames = make_pool(work / "frames", held, 4, HELD_OUT, class_names())
         crops = make_pool(work / "crops", held, 4, HELD_OUT, class_names(), 80, 0.65)
-        return {"frames_160": lite_figures(backend, frames), "crops_80": lite_figures(backend, crops)}
+        return {
+            f"{kind}_{pool.frames.shape[1]}": lite_figures(backend, pool, plain=4 * held)
+            for kind, pool in (("frames", frames), ("crops", crops))
+        }
 
 
-def make_tiny(out: Path, seed: int = 0, clips: int = TINY_CLIPS, **steps: int) -> dict[str, Any]:
+def make_tiny(out: Path, seed: int = 0, clips: int = TINY_CLIPS, **amounts: int) -> dict[str, Any]:
     """Render, train, write `out`/tiny.safetensors and return the held-out figures on the seven classes."""
     from safetensors.torch import save_file
 
@@ -65,7 +69,7 @@ def make_tiny(out: Path, seed: int = 0, clips: int = TINY_CLIPS, **steps: int) -
         work = Path(folder)
         logger.info("tiny: rendering %d clips of %d frames", clips, TINY_FRAMES)
         pool = make_pool(work / "train", clips, TINY_FRAMES, TRAINING, class_names(), TINY_SIZE, TINY_SHARE)
-        state, ids = train_tiny(pool, seed, **steps)
+        state, ids = train_tiny(pool, seed, **amounts)
         save_tiny(out / "tiny.safetensors", state, ids.tolist())
         seven = list(class_names("demo7"))
         held = make_pool(work / "held", min(HELD_TINY, clips), 8, HELD_OUT, seven, TINY_SIZE, TINY_SHARE)

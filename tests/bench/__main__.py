@@ -1,6 +1,6 @@
 """`make bench`: run every bench_*.py of this folder, each in its own process, and print what it measured.
 
-    python -m tests.bench [NAME ...]      only the benchmarks named
+python -m tests.bench [NAME ...]      only the benchmarks named
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(found)}", file=sys.stderr)
         return 2
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; ratios are of one run here")
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; ratios are of one run here"
+    )
     failed = 0
     for name in names or found:
         print(f"\n== {name}", flush=True)

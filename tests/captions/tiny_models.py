@@ -50,7 +50,11 @@ def make_tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast
 def save_video_llava(folder: Path) -> None:
     """Video-LLaVA: CLIP towers for images and videos, Llama; 8 frames of 28 x 28."""
     from transformers import (
-        CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration, VideoLlavaProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        VideoLlavaConfig,
+        VideoLlavaForConditionalGeneration,
+        VideoLlavaProcessor,
     )  # fmt: skip
     from transformers.models.video_llava.image_processing_video_llava import VideoLlavaImageProcessor
     from transformers.models.video_llava.video_processing_video_llava import VideoLlavaVideoProcessor
@@ -74,7 +78,10 @@ def save_video_llava(folder: Path) -> None:
 def save_llava_onevision(folder: Path) -> None:
     """LLaVA-OneVision: SigLIP and Qwen2; any number of frames of 28 x 28."""
     from transformers import (
-        LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor, Qwen2Config,
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionProcessor,
+        Qwen2Config,
         SiglipVisionConfig,
     )  # fmt: skip
     from transformers.models.llava_onevision.image_processing_llava_onevision import LlavaOnevisionImageProcessor

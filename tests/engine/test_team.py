@@ -26,7 +26,9 @@ def test_torchrun_gives_the_loss_curve_of_one_process(workspace, tmp_path):
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fclip", "train",
                f"--root={workspace}", f"--out={tmp_path / 'two'}", "--device=cpu", *flags]  # fmt: skip
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     train.run(train.Config(root=workspace, out=tmp_path / "one", device="cpu", **SMALL))
     rows = [[r for r in RunFolder(tmp_path / name).read_log() if "loss" in r] for name in ("one", "two")]

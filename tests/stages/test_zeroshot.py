@@ -58,4 +58,6 @@ def test_captions_alone_as_the_objective(both):
     run = both / "runs" / "demo11-dagger-captions-fold1-seed0"
     assert "objective=captions" in json.loads((run / "config.json").read_text())["config"]["set"]
     with pytest.raises(FclipError, match="dagger or star-dagger"):
-        zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", objective="captions", variant="base", **SMALL))
+        zeroshot.run(
+            zeroshot.Config(root=both, pretrain="demo11", test="demo7", objective="captions", variant="base", **SMALL)
+        )
