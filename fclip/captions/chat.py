@@ -65,7 +65,7 @@ class Chat:
         raise ServerProblem(f"{self.base_url} gave an answer that is no chat completion")
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; those that are needed again open by themselves."""
         for connection in self._open:
             connection.close()
 
@@ -113,7 +113,8 @@ class Chat:
                 raise
             self._drop_connection()  # the server had closed an idle connection: that is no failure
             return self._exchange(method, path, body)
-        content = response.read(MOST_BYTES + 1)
+        with response:  # one that is left half read would keep its socket
+            content = response.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             self._drop_connection()
             raise ServerProblem(f"{self.base_url} gave an answer of over {MOST_BYTES:,} bytes")

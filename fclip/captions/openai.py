@@ -23,7 +23,7 @@ from fclip.captions.media import image_parts, video_parts
 from fclip.captions.prompts import load_prompt
 from fclip.captions.text import nonsense, tidy
 from fclip.data.records import CaptionRecord
-from fclip.errors import ClipFailure, UsageError
+from fclip.errors import ClipFailure, FclipError, UsageError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 REVISION = "1"  # raise it with every change that may change what is asked
@@ -59,7 +59,7 @@ class OpenAICaptioner:
         self.prompt = load_prompt(prompt, label_aware)
         self.max_tokens, self.media, self.prices = max_tokens, media, prices
         self.chat = Chat(base_url, os.environ.get(KEY_VARIABLE), timeout, retries, backoff)
-        self.model = model or self.chat.only_model()
+        self.model = model or self._only_model()
         self.revision = REVISION
         self.fingerprint = {
             "captioner": self.name, "revision": REVISION, "model": self.model, "prompt": self.prompt.sha256,
@@ -84,6 +84,14 @@ class OpenAICaptioner:
         """End the workers and their connections."""
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.chat.close()
+
+    def _only_model(self) -> str:
+        try:
+            return self.chat.only_model()
+        except ServerProblem as problem:
+            raise FclipError(str(problem)) from problem
+        finally:
+            self.chat.close()
 
     def _caption(self, clip: CaptionInput) -> CaptionRecord | ClipFailure:
         label = clip.label if self.prompt.label_aware else None

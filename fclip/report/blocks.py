@@ -94,6 +94,12 @@ def cell_text(cell: Cell) -> str:
     return str(cell)
 
 
+def numeric_columns(table: Table) -> list[bool]:
+    """For each column, whether all of its cells that say anything are numbers."""
+    columns = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.head))]
+    return [bool(cells) and all(map(is_number, cells)) for cells in columns]
+
+
 def drop_empty_columns(table: Table) -> Table:
     """The table without the columns in which no row says anything."""
     kept = [i for i in range(len(table.head)) if any(row[i] is not None for row in table.rows)]

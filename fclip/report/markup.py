@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fclip.report.blocks import Block, Cell, Flag, Heading, Table, Text, cell_text, is_number
+from fclip.report.blocks import Block, Cell, Flag, Heading, Table, Text, cell_text, numeric_columns
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -30,7 +30,7 @@ def render_markdown(title: str, blocks: Sequence[Block]) -> str:
 def _markdown_table(table: Table) -> str:
     lines = [
         "| " + " | ".join(map(_md, table.head)) + " |",
-        "|" + "|".join(" ---: " if _is_numeric(table, i) else " --- " for i in range(len(table.head))) + "|",
+        "|" + "|".join(" ---: " if numeric else " --- " for numeric in numeric_columns(table)) + "|",
     ]
     lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in table.rows]
     return "\n".join(([_md(table.caption) + "\n"] if table.caption else []) + lines)
@@ -60,7 +60,7 @@ def render_latex(title: str, blocks: Sequence[Block]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    columns = "".join("r" if _is_numeric(table, i) else "l" for i in range(len(table.head)))
+    columns = "".join("r" if numeric else "l" for numeric in numeric_columns(table))
     rows = [" & ".join(map(_tex_cell, row)) + r" \\" for row in table.rows]
     caption = [f"\\caption{{{_tex(table.caption)}}}"] if table.caption else []
     head = " & ".join(map(_tex, table.head)) + r" \\"
@@ -76,9 +76,3 @@ def _tex_cell(cell: Cell) -> str:
 
 def _tex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
-
-
-def _is_numeric(table: Table, column: int) -> bool:
-    """Whether all cells of a column that say something are numbers."""
-    cells = [row[column] for row in table.rows if row[column] is not None]
-    return bool(cells) and all(map(is_number, cells))

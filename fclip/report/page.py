@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from fclip.report.blocks import Block, Cell, Flag, Heading, Picture, Pictures, Table, Text, cell_text, is_number
+from fclip.report.blocks import Block, Cell, Flag, Heading, Picture, Pictures, Table, Text, cell_text, is_number, numeric_columns
 
 LONG = 30  # letters from which a cell is given a line of its own width
 
@@ -48,7 +48,10 @@ def _style() -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in table.head)
+    head = "".join(
+        f"<th scope=col{' class=number' if numeric else ''}>{html.escape(name)}</th>"
+        for name, numeric in zip(table.head, numeric_columns(table), strict=True)
+    )
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
     caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
     label = html.escape(table.caption or "table", quote=True)

@@ -101,7 +101,7 @@ def leak_blocks(folder: Path) -> list[Block]:
     found: dict[str, dict[str, Any]] = read_json(path)
     rows: list[list[Cell]] = [
         [name, 100 * probe["accuracy"], interval(probe["interval"]), 100 * probe["majority"]]
-        for name, probe in found.items()
+        for name, probe in sorted(found.items(), key=lambda item: item[0] != "before")
     ]
     return [
         Heading(f"What the captions of {folder.name} give away"),

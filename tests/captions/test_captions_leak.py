@@ -78,7 +78,7 @@ def test_result_is_the_same_each_time_and_summary_reads_well() -> None:
 
 
 def test_odd_input() -> None:
-    assert leak_probe([""] * 6, ["a", "a", "a", "b", "b", "c"], list("112233")).accuracy == pytest.approx(0.5)
+    assert leak_probe([""] * 6, ["a", "a", "a", "b", "b", "c"], list("112233")).accuracy == pytest.approx(1 / 6)
     two = leak_probe(["up up", "down down"] * 10, ["a", "b"] * 10, ["1", "1", "2", "2"] * 5)
     assert two.accuracy == 1.0
     assert two.words == {"a": [("up", pytest.approx(two.words["a"][0][1]))], "b": [("down", two.words["b"][0][1])]}
@@ -113,7 +113,7 @@ def queue(tmp_path: Path) -> tuple[Path, dict[str, CaptionRecord], dict[str, Cap
 
 
 def edit(path: Path, key: str, suggested: str) -> None:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         if row["key"] == key:
@@ -132,13 +132,13 @@ def test_review_queue_round_trip(tmp_path: Path) -> None:
     assert write_review(path, rows) == 0
     assert path.read_text().startswith("key,text,reasons,suggested,check\n")
     assert read_review(path) == {}
-    first = rows[0].key
+    first = next(row.key for row in rows if row.suggested)
     edit(path, first, 'The "left" brow rises, slowly.')
     edits = read_review(path)
     assert {key: row.suggested for key, row in edits.items()} == {first: 'The "left" brow rises, slowly.'}
     used, remark = apply_review(raw[first].text, refined[first].text, edits.get(first))
     assert (used, remark) == ('The "left" brow rises, slowly.', "reviewed by a person")
-    other = rows[1].key
+    other = next(row.key for row in rows if row.key != first)
     assert apply_review(raw[other].text, "as refined", edits.get(other)) == ("as refined", "")
 
 
