@@ -12,7 +12,19 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from fclip.report.blocks import Block, Cell, Flag, Heading, Picture, Pictures, Table, Text, cell_text, is_number, numeric_columns
+from fclip.report.blocks import (
+    Block,
+    Cell,
+    Flag,
+    Heading,
+    Picture,
+    Pictures,
+    Table,
+    Text,
+    cell_text,
+    is_number,
+    numeric_columns,
+)
 
 LONG = 30  # letters from which a cell is given a line of its own width
 

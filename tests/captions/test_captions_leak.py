@@ -15,7 +15,7 @@ from fclip.captions.review import apply_review, read_review, suspicious, write_r
 from fclip.data.records import CaptionRecord
 from fclip.errors import FclipError
 
-WORDS = "brow lip eye jaw gaze rises sinks widens parts slowly then again left right corner".split()
+WORDS = ["brow", "lip", "eye", "jaw", "gaze", "rises", "sinks", "widens", "parts", "slowly", "then", "again", "left", "right", "corner"]
 LABELS = ["anger", "fear", "happiness"]
 
 
@@ -48,7 +48,7 @@ def test_named_labels_are_found_and_refining_hides_them() -> None:
     assert report.accuracy == pytest.approx(0.8 + 0.2 / 3, abs=0.05)
     assert all(report.words[label][0][0] == label for label in LABELS)
     flagged = report.revealing(labels)
-    assert {index for index in flagged} <= {i for i, text in enumerate(texts) if labels[i] in text}
+    assert set(flagged) <= {i for i, text in enumerate(texts) if labels[i] in text}
     assert len(flagged) > 300
     refiner = Refiner(LABELS)
     refined = [refiner.refine(f"His {text}.").text for text in texts]
@@ -61,7 +61,7 @@ def test_no_text_is_tested_by_a_model_that_saw_its_part() -> None:
     for part in range(5):
         for index in range(60):
             label = LABELS[(index + part) % 3]
-            texts.append(f"word{part}x{index % 3} moves")
+            texts.append(f"word{'abcde'[part]}{'xyz'[index % 3]} moves")
             labels.append(label)
             parts.append(str(part))
     assert leak_probe(texts, labels, parts).accuracy < 0.5
