@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
+os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's library reads it when imported: no test may reach for the network
 
 
 def _shared(variable: str, name: str) -> Path:
@@ -49,6 +50,5 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FCLIP_ROOT", "FCLIP_DATASET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  third-party code may use the global generator

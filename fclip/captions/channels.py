@@ -42,6 +42,7 @@ class ChannelSpec:
     sided: bool = False
     weight: float = 1.0
     blendshapes: Mapping[str, Any] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
     hidden_by: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
@@ -97,6 +98,10 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
                 values, sigma = _smooth(values), 0.61 * sigma
             tolerance = spec.per_pitch * turned[:, 0] + spec.per_yaw * turned[:, 1] + spec.per_opening * opened
             values = np.sign(values) * np.maximum(np.abs(values) - tolerance[:, None], 0.0)
+        if track.blendshapes is not None:
+            for name, weight in spec.at_least.items():
+                shape = _settled(track.blendshapes[:, [blendshape_names().index(name)] * 2].astype(np.float64))  # (T, 2)
+                values = np.maximum(values, weight * shape)
         channels[spec.name] = Channel(spec, values, sigma)
     return channels, angles
 

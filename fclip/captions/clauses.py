@@ -19,6 +19,16 @@ from fclip.captions.resources import resource_text
 _TOKENS = re.compile(r"(\s*)([^\W\d_]+(?:['’-][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_)")
 _SENTENCES = re.compile(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]*[A-Z0-9])|\s*\n+\s*")
 _MARKUP = re.compile(r"\*\*[^*\n]{1,40}:\*\*|\*\*|__|`|^\s*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
+_MENDING = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\s+(?=[,.;:!?])", ""),
+        (r"\s+", " "),
+        (r"([,;:])(?:\s*[,;:])+", r"\1"),
+        (r"\b([Aa])n (?=[b-df-hj-np-tv-z])(?!hour|honest)", r"\1 "),
+        (r"\b([Aa]) (?=[aeiou])(?!uni|one|use|eu)", r"\1n "),
+    )
+)
 PUNCTUATION = frozenset(",;:—–-()\"“”")
 
 
@@ -85,11 +95,9 @@ def join_tokens(tokens: Sequence[Token]) -> str:
         for before, token in zip(tokens, tokens[1:], strict=False)
     ]
     text = "".join(space + token.text for space, token in zip(["", *spaces], tokens, strict=False))
-    text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"\s+([,.;:!?])", r"\1", text)
-    text = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", text)
-    text = re.sub(r"\b([Aa])n (?=[b-df-hj-np-tv-z])(?!hour|honest)", r"\1 ", text)
-    return re.sub(r"\b([Aa]) (?=[aeiou])(?!uni|one|use|eu)", r"\1n ", text)
+    for pattern, replacement in _MENDING:
+        text = pattern.sub(replacement, text)
+    return text.strip()
 
 
 def verb_index(tokens: Sequence[Token]) -> int | None:

@@ -52,6 +52,8 @@ class HubCaptioner:
         source = named_models().get(name, {}).get("id", name)
         self.model, self.processor = _load(source, device, dtype, quantize, revision)
         self.family = model_table()["types"].get(self.model.config.model_type, {"frames": None, "prompt": None})
+        if "warning" in self.family:
+            log.warning(self.family["warning"])
         self.revision = _revision(self.model, source)
         self.dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
         self.fingerprint = {
@@ -126,7 +128,8 @@ class HubCaptioner:
         ]
         inputs = self.processor(
             text=texts, videos=[clip.frames[chosen] for clip, chosen in zip(clips, frames, strict=True)],
-            video_metadata=metadata, do_sample_frames=False, padding=True, return_tensors="pt",
+            video_metadata=metadata, do_sample_frames=False, input_data_format="channels_last", padding=True,
+            return_tensors="pt",
         )  # fmt: skip
         inputs = inputs.to(self.model.device)
         for key, value in inputs.items():
@@ -171,6 +174,7 @@ class HubCaptioner:
 def _load(source: str, device: str, dtype: str, quantize: str, revision: str | None) -> tuple[Any, Any]:
     """Model and processor, ready to generate. Raises FclipError when they cannot be loaded."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     options: dict[str, Any] = {"revision": revision} if revision else {}
@@ -187,7 +191,7 @@ def _load(source: str, device: str, dtype: str, quantize: str, revision: str | N
     try:
         processor = AutoProcessor.from_pretrained(source, **options)
         model = AutoModelForImageTextToText.from_pretrained(source, **model_options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise FclipError(f"--mllm {source}: cannot be loaded: {reason}") from error
     if getattr(processor, "video_processor", None) is None:

@@ -86,24 +86,26 @@ class Refiner:
         tokens = tokenize(sentence, self.lexicon)
         tags = frozenset().union(*(token.tags for token in tokens)) if tokens else frozenset()
         plain = not tags & (CUT | INTERPRETING | {"boilerplate", "hedge"})
-        if plain and not may_hedge(tokens) and not media_head(tokens):
-            if tags & (KEEP | {"face_general"}):
-                return sentence
-            removed.append((sentence, "off topic"))
-            return ""
+        cuts: Removed = []
+        text = sentence
+        if not plain or may_hedge(tokens) or media_head(tokens):
+            text = self._cut(tokens, cuts)
+        if not cuts and tags & (KEEP | {"face_general"}):
+            return sentence
+        if not text or not cuts:
+            cuts, text = [(sentence, _main_reason(cuts) if cuts else "off topic")], ""
+        removed += cuts
+        return text
+
+    def _cut(self, tokens: list[Token], cuts: Removed) -> str:
+        """What is left of a sentence that holds something to cut; empty when that is nothing to keep."""
         mark = ""
         while tokens and tokens[-1].text in ".!?…":
             mark, tokens = tokens[-1].text, tokens[:-1]
-        cuts: Removed = []
         text = self._mend(cut_phrases(cut_boilerplate(tokens, cuts), cuts), cuts)
-        if not cuts:
-            return sentence
-        if text and any(reason_of(token) for token in tokenize(text, self.lexicon)):
-            text = ""
-        if not text:
-            cuts = [(sentence, _main_reason(cuts))]
-        removed += cuts
-        return text + (mark or ".") if text else ""
+        if not text or any(reason_of(token) for token in tokenize(text, self.lexicon)):
+            return ""
+        return text + (mark or ".")
 
     def _mend(self, tokens: list[Token], cuts: Removed) -> str:
         """Cut the clauses that must go and join the others."""

@@ -69,10 +69,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures side by side where there is room; `wide` ones take the page's whole width."""
+    """Pictures side by side where there is room."""
 
     pictures: Sequence[Picture]
-    wide: bool = False
 
 
 Block = Heading | Text | Table | Pictures

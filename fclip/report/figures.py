@@ -42,7 +42,7 @@ class Canvas:
         buffer = io.StringIO()
         self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         text = buffer.getvalue()
-        text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg ") :], flags=re.DOTALL)
+        text = re.sub(r"<(metadata|style).*?</\1>", "", text[text.index("<svg ") :], flags=re.DOTALL)
         text = re.sub(r"<g id=\"[^\"]*\"", "<g", text)  # numbered anew in each figure, so not unique in a page
         text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px sans-serif", text)
         return text.replace(FOREGROUND, "currentColor").strip()

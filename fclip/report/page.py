@@ -85,7 +85,7 @@ def _pictures(block: Pictures) -> str:
         f"<figure>{_image(picture)}<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
         for picture in block.pictures
     )
-    return f'<div class="row{" whole" if block.wide else ""}">{figures}</div>'
+    return f"<div class=row>{figures}</div>"
 
 
 def _image(picture: Picture) -> str:

@@ -34,7 +34,7 @@ class Config(CommonConfig):
     out: Path | None = option(None, "the file to write [report.html, report.md or report.tex]")
     table: str | None = option(None, "only this table of a paper, ours beside it; e.g. finecliper-supervised")
     explain: int = option(0, "first compute, for N clips of a run of each method, why they were classified so (HTML)")
-    clips: int = option(6, "clips shown with parsing, landmarks and caption, and with attention")
+    clips: int = option(7, "clips shown with parsing, landmarks and caption, and with attention")
 
 
 def run(config: Config) -> StageReport:

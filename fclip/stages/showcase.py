@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fclip.stages.workspace import list_shards
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fclip.data.packed import PackedSample
+    from fclip.data.records import FaceTrack
     from fclip.report.blocks import Block
 
 MAX_SHARDS = 6  # looked into for clips of every class
@@ -18,14 +21,19 @@ MAX_SHARDS = 6  # looked into for clips of every class
 
 def clip_blocks(folder: Path, clips: int) -> list[Block]:
     """Frames, parsing and landmarks of up to `clips` clips, of different classes as far as possible."""
+    import numpy as np
+
+    from fclip.data.records import FaceTrack
     from fclip.report.blocks import Heading, Picture, Pictures
 
     if not (folder / "packed" / "manifest.json").is_file() or clips < 1:
         return []
     pictures = []
     for sample in _find_samples(folder / "packed", clips):
-        caption = f"{sample.key}: {sample.info['label']}" + (f". {sample.caption}" if sample.caption else "")
-        pictures.append(Picture(_draw(sample), caption))
+        if sample.parsing is not None and sample.landmarks is not None:
+            track = FaceTrack(sample.parsing, sample.landmarks, np.asarray(sample.info["confidence"], np.float32))
+            caption = f"{sample.key}: {sample.info['label']}" + (f". {sample.caption}" if sample.caption else "")
+            pictures.append(Picture(_draw(sample.frames, track, sample.key), caption))
     return [Heading(f"Clips of {folder.name}, with parsing and landmarks"), Pictures(pictures)] if pictures else []
 
 
@@ -47,19 +55,14 @@ def _find_samples(packed: Path, clips: int) -> Iterator[PackedSample]:
                 return
 
 
-def _draw(sample: PackedSample) -> bytes:
+def _draw(frames: np.ndarray, track: FaceTrack, title: str) -> bytes:
     """A contact sheet of one clip as JPEG."""
     import io
 
-    import numpy as np
-
-    from fclip.data.records import FaceTrack
     from fclip.faces.preview import contact_sheet
 
-    assert sample.parsing is not None and sample.landmarks is not None
-    track = FaceTrack(sample.parsing, sample.landmarks, np.asarray(sample.info["confidence"], np.float32))
     buffer = io.BytesIO()
-    contact_sheet([(sample.frames, track, sample.key)], times=6, tile=112).save(buffer, "JPEG", quality=85)
+    contact_sheet([(frames, track, title)], times=6, tile=112).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fclip.captions.base import CaptionInput, create_captioner, list_captioners
+from fclip.captions.lengths import length_statistics
 from fclip.captions.prompts import load_prompt
 from fclip.captions.text import nonsense, tidy
 from fclip.data.records import CaptionRecord
@@ -118,3 +119,12 @@ def test_tidy(answer: str, unfinished: bool, text: str) -> None:
 def test_nonsense(text: str, problem: str) -> None:
     assert problem in nonsense(text)
     assert bool(nonsense(text)) == bool(problem)
+
+
+def test_length_statistics() -> None:
+    found = length_statistics(["a", "a b", "a b c", "a b c d e f g h"], lambda text: len(text.split()), limit=5)
+    assert found == {
+        "count": 4, "mean": 3.5, "median": 2.5, "p95": pytest.approx(7.25), "longest": 8, "target": 35, "limit": 5,
+        "over_limit": 0.25,
+    }  # fmt: skip
+    assert length_statistics([], len, 77) == {"count": 0, "target": 35, "limit": 77}

@@ -109,7 +109,7 @@ def test_clips_of_different_sizes(saved: Callable[[str], Path]) -> None:
 def test_clip_that_the_model_cannot_take_fails_alone(saved: Callable[[str], Path]) -> None:
     captioner = load(saved, "qwen3-vl", batch_size=4)
     good, bad, other = clips((8, 8, 8))
-    bad.frames = np.zeros((8, 1, 400, 3), np.uint8)  # an aspect ratio beyond the model's limit
+    bad.frames = np.zeros((8, 4, 1600, 3), np.uint8)  # an aspect ratio beyond the model's limit
     first, second, third = captioner.caption([good, bad, other])
     assert isinstance(first, CaptionRecord) and isinstance(third, CaptionRecord)
     assert isinstance(second, ClipFailure)
@@ -135,10 +135,10 @@ def test_prompt_format_of_a_processor_without_chat_template(saved: Callable[[str
         captioner.caption(clips((8,)))
 
 
-def test_model_without_video_is_refused(saved: Callable[[str], Path], tmp_path: Path) -> None:
+def test_damaged_weights_are_refused(saved: Callable[[str], Path], tmp_path: Path) -> None:
     import shutil
 
-    folder = tmp_path / "image-only"
+    folder = tmp_path / "damaged"
     shutil.copytree(saved("llava-onevision"), folder)
     (folder / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(FclipError, match="cannot be loaded"):

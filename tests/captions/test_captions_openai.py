@@ -296,8 +296,10 @@ def test_key_goes_into_the_header_and_nowhere_else(
 
 
 def test_requests_run_at_once_but_not_more_than_allowed(server: Any, make: Any) -> None:
+    six = threading.Barrier(6, timeout=60)
+
     def reply(handler: Handler, body: dict[str, Any], tries: int) -> None:
-        time.sleep(0.03)
+        six.wait()  # until six requests are there at once
         handler.send(200, completion(f"The lips part {len(body['messages'][0]['content'])}."))
 
     server.reply = reply

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fclip.captions.channels import blendshape_names
-from fclip.captions.template import describe
+from fclip.captions.template import _only, describe, list_moves
 from fclip.data.records import FaceTrack
 from fclip.data.sampling import SamplingPlan
 from fclip.data.video import read_clip
@@ -21,13 +21,23 @@ CLIPS = (
     "lwbsza.mpg", "sbwe5n.mpg", "face_noface.mov", "noface_face.mov", "bird.mkv", "help.mkv", "yes.mkv",
 )  # fmt: skip
 SEEN = 0.4  # blendshape from which a movement must be told
-COURSES = {  # name -> blendshapes that make it up, and how a caption may speak of it
-    "smile": (("mouthSmileLeft", "mouthSmileRight"), r"mouth corners?\b"),
-    "jaw open": (("jawOpen",), r"\bmouth (opens|closes|stays)|open mouth|lips"),
-    "inner brow raise": (("browInnerUp",), r"\bbrows?\b"),
-    "outer brow raise": (("browOuterUpLeft", "browOuterUpRight"), r"\bbrows?\b"),
-    "blink": (("eyeBlinkLeft", "eyeBlinkRight"), r"\beyes? (blink|wink|narrow|close|open|stay)|narrowed eyes"),
-}
+BROWS_UP = r"brows? (rise|stays? (slightly |strongly )?raised)|raised (inner |outer )?brows?"
+COURSES = {  # name -> blendshapes that make it up, channels that read it, and how a caption must speak of it
+    "smile": (
+        ("mouthSmileLeft", "mouthSmileRight"), ("corners_up",),
+        r"mouth corners? (rise|stays? (slightly |strongly )?raised)|raised mouth corners?",
+    ),
+    "jaw open": (
+        ("jawOpen",), ("mouth_open", "lips_part"),
+        r"mouth opens|open mouth closes|mouth stays (slightly |wide )?open|lips part|parted lips|lips stay \w* ?parted",
+    ),
+    "inner brow raise": (("browInnerUp",), ("inner_brows_up",), BROWS_UP),
+    "outer brow raise": (("browOuterUpLeft", "browOuterUpRight"), ("outer_brows_up",), BROWS_UP),
+    "blink": (
+        ("eyeBlinkLeft", "eyeBlinkRight"), ("eyes_close",),
+        r"eyes? (blink|wink|narrow|close|stays? (slightly )?(narrowed|closed))|narrowed eyes?",
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +64,21 @@ def told(text: str) -> str:
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_captions_agree_with_blendshapes(name: str, samples: Path, backend) -> None:
+    """What exceeds 0.4 is told in its direction, and a move of its channel holds at the moment of its peak."""
     frames, times = frames_of(samples / "clips" / name)
     track = backend.analyze(frames, times)
-    shapes = track.blendshapes[track.confidence > 0][1:]  # the first frame's are off: MediaPipe tracks only after it
+    seen = track.confidence > 0
+    seconds = times[seen] - times[seen][0]
+    moves = list_moves(_only(track, seen), times[seen], frames.shape[1:3])
+    shapes = track.blendshapes[seen][1:]  # the first frame's are off: MediaPipe tracks only after it
     text = say(track, times, frames)
-    for course, (parts, words) in COURSES.items():
+    for course, (parts, channels, words) in COURSES.items():
         values = np.mean([shapes[:, blendshape_names().index(part)] for part in parts], axis=0)
         if values.max() > SEEN:
             assert re.search(words, told(text)), f"{course} reaches {values.max():.2f}: {text}"
+            peak, step = seconds[1:][values.argmax()], 1.01 * np.median(np.diff(seconds))
+            spans = [(m.start - step, m.end + step) for m in moves if m.channel in channels]
+            assert any(start <= peak <= end for start, end in spans), f"{course} peaks at {peak:.2f} s: {spans}"
         if course == "smile" and values.max() < 0.1:
             assert "mouth corners rise" not in text, text
 

@@ -204,6 +204,15 @@ def test_truncated_files_are_refused(tmp_path: Path, zipped: bool, kind: str) ->
     assert not out.exists()
 
 
+def test_file_cut_within_an_empty_storage_is_refused(tmp_path: Path) -> None:
+    """Its length alone is missing; which storage comes last in a legacy file changes from run to run."""
+    path = tmp_path / "a.pth"
+    torch.save({"empty": torch.zeros(0, 3)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FclipError, match="too short"):
+        open_archive(path)
+
+
 def _valid(tmp_path: Path, zipped: bool) -> bytes:
     path = tmp_path / "valid.pth"
     if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -210,7 +211,9 @@ def test_format_and_place(reported, tmp_path, monkeypatch):
     assert report.run(report.Config(root=reported, out=tmp_path / "x.md")).out.read_text().startswith("# Results")
     assert report.run(report.Config(root=reported, out=tmp_path / "x.txt", format="markdown")).out.read_text()[0] == "#"
     named = reported / "runs" / "demo7-base-fold1-seed0"
-    assert report.run(report.Config(runs=(str(named),), out=tmp_path / "one.md")).counts == {"runs": 1, "rows": 1}
+    found = report.run(report.Config(runs=(str(named),), out=tmp_path / "one.md"))
+    assert found.counts == {"runs": 1, "rows": 1}
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["results"][0]["variant"] == "base"
 
 
 def test_what_is_missing_is_named(reported, tmp_path):

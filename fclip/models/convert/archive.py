@@ -175,10 +175,10 @@ def _open_legacy(path: Path) -> Archive:
     if not isinstance(keys, list) or set(keys) != set(machine.storages):
         raise FclipError(f"{path}: its list of storages does not fit its tensors; download the file again")
     for key in keys:
-        count = int.from_bytes(data.read(8), "little")
-        starts[key] = data.tell()
+        size = data.read(8)
+        count, starts[key] = int.from_bytes(size, "little"), data.tell()
         _numbers(data, starts[key], replace(machine.storages[key], count=count), path)
-        if count < machine.storages[key].count:
+        if len(size) < 8 or count < machine.storages[key].count:
             raise FclipError(f"{path}: storage {key} is too short; download the file again")
         data.seek(count * machine.storages[key].dtype.itemsize, 1)
     return Archive(path, "legacy", tree, tuple(sorted(machine.stand_ins)))
