@@ -1,8 +1,7 @@
-"""Captions of rendered clips, in three styles, from the clip's script. Phrases lie in resources/phrases.json.
+"""Captions of rendered clips, in two styles, from the clip's script. Phrases lie in resources/phrases.json.
 
 "movement": what facial parts do, in which direction, how strongly and in which order, without any emotion word.
 "human": as an annotator of MAFW would write ("A young woman raises her brows, opens her mouth, looks startled").
-"label": prompts naming the class.
 """
 
 from __future__ import annotations
@@ -35,11 +34,9 @@ class Movement:
 
 
 def describe(script: ClipScript, rng: np.random.Generator, style: str) -> str:
-    """Write a caption of the clip in the style "movement", "human" or "label"; `rng` chooses among wordings."""
-    if style == "label":
-        return _choose(rng, table("phrases")["label"]).format(c=script.label)
+    """Write a caption of the clip in the style "movement" or "human"; `rng` chooses among wordings."""
     if style not in ("movement", "human"):
-        raise UsageError(f"unknown caption style {style!r}; use movement, human or label")
+        raise UsageError(f"unknown caption style {style!r}; use movement or human")
     found = movements(script)
     return _movement_text(found, rng) if style == "movement" else _human_text(script, found, rng)
 

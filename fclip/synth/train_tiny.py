@@ -1,8 +1,9 @@
 """Contrastive training of the bundled CLIP `tiny` from scratch on rendered clips and their captions.
 
 Symmetric InfoNCE (Radford et al., 2021) between a clip's feature, the mean over its frames as in METHOD 2.3, and a
-text of the clip: a caption of facial movement, one in an annotator's words, or a label prompt. A small vision
-transformer learns little from that alone in minutes, so its image tower starts with two simpler tasks, see `Hints`.
+text of the clip: a caption of facial movement or, rarely, one in an annotator's words, which may name the expression.
+It sees no label and no label prompt. A small vision transformer learns little from that alone in minutes, so its image
+tower starts with simpler tasks, see `Hints`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from fclip.synth.texts import describe
 
 IMAGE_STEPS, IMAGES = 2400, 48  # first part, the image tower alone: optimiser steps, images in a batch
 STEPS, CLIPS, FRAMES = 900, 64, 2  # second part, both towers: optimiser steps, clips in a batch, frames of each
-TEXTS = {"movement": 3, "human": 2, "label": 1}  # texts written per clip and style
-SHARES = {"movement": 0.5, "human": 0.3, "label": 0.2}  # how often each style is drawn
+TEXTS = 3  # written per clip and style
+HUMAN = 0.05  # how often a text is in an annotator's words; more makes zero-shot as good as training on labels
 PROMPT = "A person with an expression of {}."
 MORE_WORDS = "no less not without face facial photo video"  # rows that prompts of the trained variants need
 FIRST_SCALE, LAST_SCALE = 14.0, 100.0  # of the cosines, rising during training; 1 / 0.01 is what the method uses
@@ -110,11 +111,9 @@ def _good_start(visual: Any, hints: Hints, batch: Crops) -> None:
 
 
 def clip_texts(pool: Pool, index: int, rng: np.random.Generator) -> dict[str, list[str]]:
-    """The texts that may go with a clip, by style; the label style has the method's own prompt too."""
+    """The texts that may go with a clip, by style."""
     script = pool.scripts[index]
-    texts = {style: [describe(script, rng, style) for _ in range(count)] for style, count in TEXTS.items()}
-    texts["label"].append(PROMPT.format(script.label))
-    return texts
+    return {style: [describe(script, rng, style) for _ in range(TEXTS)] for style in ("movement", "human")}
 
 
 def mirrored(text: str) -> str:
@@ -196,8 +195,8 @@ def crops(pool: Pool, index: Tensor, flip: Tensor, random: torch.Generator | Non
 def _batch(
     pool: Pool, texts: list[dict[str, list[str]]], random: torch.Generator
 ) -> tuple[Crops, list[str], Tensor]:
-    """Some frames of B clips, a text of each, and which pairs of a clip and a text (B, B) are no negatives: the same
-    text, or a label prompt of the clip's own label.
+    """Some frames of B clips, a text of each, and which pairs of a clip and a text (B, B) are no negatives, the texts
+    being the same.
     """
     per_clip = len(pool.frames) // len(pool.scripts)
     clips = torch.randperm(len(pool.scripts), generator=random)[:CLIPS]
@@ -205,19 +204,13 @@ def _batch(
     weight = (middle**2).expand(len(clips), -1)
     frames = clips[:, None] * per_clip + torch.multinomial(weight, min(FRAMES, per_clip), generator=random)  # (B, T)
     flip = chance(len(clips), 0.5, random)
-    styles = torch.multinomial(torch.tensor(list(SHARES.values())), len(clips), True, generator=random).tolist()
-    chosen, prompted, labels = [], [], []
-    for clip, style, mirror in zip(clips.tolist(), styles, flip.tolist(), strict=True):
-        name = list(SHARES)[style]
-        group = texts[clip][name]
+    human = chance(len(clips), HUMAN, random)
+    chosen = []
+    for clip, style, mirror in zip(clips.tolist(), human.tolist(), flip.tolist(), strict=True):
+        group = texts[clip]["human" if style else "movement"]
         text = _part(group[int(torch.randint(0, len(group), (1,), generator=random))], random)
         chosen.append(mirrored(text) if mirror else text)
-        labels.append(pool.scripts[clip].label)
-        prompted.append(labels[-1] if name == "label" else "")
-    same = [
-        [mine == text or own == prompt for text, prompt in zip(chosen, prompted, strict=True)]
-        for mine, own in zip(chosen, labels, strict=True)
-    ]
+    same = [[mine == text for text in chosen] for mine in chosen]
     batch = crops(pool, frames.flatten(), flip.repeat_interleave(frames.shape[1]), random)
     return batch, chosen, torch.tensor(same)
 

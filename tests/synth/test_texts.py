@@ -81,8 +81,7 @@ def test_human_style_names_person_and_often_the_state() -> None:
     assert 0.5 * 110 < named < 0.9 * 110
 
 
-def test_label_style_and_unknown_style() -> None:
+def test_unknown_style() -> None:
     script = sample_clip("contempt", 1, 1, DEMO11)
-    assert all("contempt" in describe(script, np.random.default_rng(k), "label") for k in range(20))
     with pytest.raises(UsageError, match="unknown caption style 'poem'"):
         describe(script, np.random.default_rng(0), "poem")
