@@ -25,7 +25,7 @@ setup: .venv/ready ## make .venv with everything fclip needs (about a minute)
 	@touch $@
 
 demo: setup ## the whole pipeline on rendered faces: demo/report.html (under 5 minutes on 2 cores)
-	$(MAKE) --no-print-directory -C examples -f demo.mk FCLIP=$(abspath $(FCLIP)) ROOT=$(abspath demo)
+	$(MAKE) --no-print-directory -j2 -C examples -f demo.mk FCLIP=$(abspath $(FCLIP)) ROOT=$(abspath demo)
 
 test: setup ## all tests (under 10 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
