@@ -7,11 +7,9 @@ reader who names the sha256 of the input they were computed from, so a stale row
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -103,42 +101,20 @@ class FacesPart:
         return FaceTrack(**tables)
 
 
-def open_features(folder: str | Path, fingerprint: str) -> FeatureCache:
-    """Open the feature parts of a folder that were made with the model `fingerprint`; others are left out."""
-    return FeatureCache(folder, fingerprint)
+def read_features(path: str | Path, fingerprint: str) -> dict[str, np.ndarray]:
+    """Read a feature part into memory: {sha256 of the input: array (rows, width)}.
 
-
-class FeatureCache(Mapping[str, np.ndarray]):
-    """Frozen features of one model by the sha256 of their input: a mapping to arrays (rows, width).
-
-    Can be handed to worker processes: each opens the files for itself.
+    Empty if there is no such file or if another model (`fingerprint`) made it. FclipError for a damaged file.
     """
-
-    def __init__(self, folder: str | Path, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
-        self._paths: dict[str, Path] = {}
-        self._readers: dict[tuple[int, Path], _PartReader] = {}
-        for path in sorted(Path(folder).glob("*.h5")):
-            part = _PartReader(path, FEATURES_SCHEMA)
-            if part.attributes.get("fingerprint") == fingerprint:
-                self._paths.update(dict.fromkeys(part.keys, path))
-            part.close()
-
-    def __getitem__(self, sha256: str) -> np.ndarray:
-        path = self._paths[sha256]
-        reader = (os.getpid(), path)  # an HDF5 handle must not be used across a fork
-        if reader not in self._readers:
-            self._readers[reader] = _PartReader(path, FEATURES_SCHEMA)
-        return self._readers[reader].read(sha256, "values", None, (None,))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": {}}
+    if not Path(path).is_file():
+        return {}
+    part = _PartReader(path, FEATURES_SCHEMA)
+    try:
+        if part.attributes.get("fingerprint") != fingerprint:
+            return {}
+        return {sha256: part.read(sha256, "values", None, (None,)) for sha256 in part.keys}
+    finally:
+        part.close()
 
 
 def _track_tables(key: str, track: FaceTrack) -> dict[str, np.ndarray]:

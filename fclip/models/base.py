@@ -106,6 +106,22 @@ class ExpressionModel(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         raise NotImplementedError
 
+    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+        """The encoders that training never changes, and all that their features depend on beside the input.
+
+        "frames" stands for `frame_features`, "captions" for `caption_features`; their results can be cached, and a
+        batch may bring them under these names in place of frames and captions.
+        """
+        return {}
+
+    def frame_features(self, frames: Tensor) -> Tensor:
+        """Per-frame image features, not normalised: (B, T, 3, H, W) -> (B, T, E)."""
+        raise NotImplementedError
+
+    def caption_features(self, tokens: Tensor) -> Tensor:
+        """Features of captions, token ids (B, L), in the form that `forward` takes: (B, D)."""
+        raise NotImplementedError
+
     def public_name(self, name: str) -> str:
         """The name in checkpoints of the parameter whose module path is `name`."""
         return name

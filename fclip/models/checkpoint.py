@@ -2,25 +2,24 @@
 
 One .safetensors file. Its header has one entry, `fclip`: a JSON object with format ("fclip-1"), variant, clip,
 clip_sha256, classes in order, frames, prompts, options, and what training adds: dataset, fold, seed, epoch, selection,
-metrics. (One entry, because safetensors writes several in any order; so equal checkpoints are equal files.)
+metrics.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import fclip
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
 from fclip.models.registry import create_model
+from fclip.models.weights import write_weights
 
 FORMAT = "fclip-1"
 BUILT_FROM = ("variant", "clip", "clip_sha256", "classes", "frames", "prompts", "options")
@@ -51,15 +50,8 @@ def save_checkpoint(path: str | Path, model: ExpressionModel, **metadata: Any) -
 
     `metadata` adds plain JSON values: dataset, fold, seed, epoch, selection, metrics.
     """
-    path = Path(path)
-    header = {"fclip": json.dumps({**model_metadata(model), **metadata}, sort_keys=True)}
     state = {name: tensor.cpu().contiguous() for name, tensor in model.trainable_state().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(state, str(temporary), header)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_weights(Path(path), state, {**model_metadata(model), **metadata})
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -74,9 +66,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         metadata = json.loads(header.get("fclip", "{}"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
-    found = metadata.get("format", header.get("format"))
-    if found != FORMAT:
-        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {found!r}")
+    if metadata.get("format") != FORMAT:
+        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {metadata.get('format')!r}")
     if missing := [name for name in BUILT_FROM if name not in metadata]:
         raise FclipError(f"{path}: its metadata lack {', '.join(missing)}")
     return state, metadata

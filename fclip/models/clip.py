@@ -53,6 +53,13 @@ class LoadedClip:
     weights: str | None = None
 
 
+def _no_tokens(texts: list[str], context_length: int | None = None) -> Tensor:
+    raise FclipError("this variant has no text tower, so it reads no text")
+
+
+NO_CLIP = LoadedClip("none", None, "", _no_tokens, 0, CLIP_MEAN, CLIP_STD)  # of the variants that are not made from one
+
+
 def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> LoadedClip:
     """Load a CLIP model by name.
 
@@ -74,8 +81,13 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
     mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
     size = config["vision_cfg"]["image_size"]
     tokenizer = _tokenizer(model.context_length)
-    source = None if weights is None else str(Path(weights).resolve() if Path(weights).is_file() else weights)
-    return LoadedClip(name, model, weights_sha256(model.state_dict()), tokenizer, size, tuple(mean), tuple(std), source)
+    sha256 = weights_sha256(model.state_dict())
+    return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), weights_source(weights))
+
+
+def weights_source(weights: str | Path | None) -> str | None:
+    """How a checkpoint names CLIP weights: None, a tag, or a file's absolute path."""
+    return None if weights is None else str(Path(weights).resolve() if Path(weights).is_file() else weights)
 
 
 def clip_config(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Public names of the trainable tensors: `temporal.*` and `logit_scale`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,11 @@ class Emoclip(FrozenTowers):
             texts, groups, given = pairs
             output.loss = contrastive_loss(video[given], texts[given], self.logit_scale.exp(), groups[given])
         return output
+
+    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+        """CLIP's image tower, and its text tower with the projection where captions are the objective."""
+        captions = {"tower": "clip, projected", "clip": self.clip_name, "sha256": self.clip_sha256}
+        return super().frozen_encoders() | ({"captions": captions} if "caption" in self.modalities else {})
 
     @torch.no_grad()
     def caption_features(self, tokens: Tensor) -> Tensor:

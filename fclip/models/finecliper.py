@@ -217,6 +217,14 @@ class FineCliper(ExpressionModel):
             self._label_features = {key: texts}
         return texts
 
+    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+        """The caption tower before h_F, where the variant reads captions; the rest has adapters, which train."""
+        if self.caption_tower is None:
+            return {}
+        tower = "long-clip" if self.longclip_sha256 else "clip, positions stretched"
+        sha256 = self.longclip_sha256 or self.clip_sha256
+        return {"captions": {"tower": tower, "clip": self.clip_name, "sha256": sha256}}
+
     def caption_features(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L <= 248) -> features (B, D) of the frozen caption tower before h_F: what a cache may keep."""
         if self.caption_tower is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,10 @@ class NoOptions:
 class FrozenTowers(ExpressionModel):
     """Base of the variants that read CLIP's frame features and never change the image tower."""
 
-    caches_frame_features = True
+    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+        """CLIP's image tower on these frames; the same for all variants of this base, which so share a cache."""
+        return {"frames": {"clip": self.clip_name, "clip_sha256": self.clip_sha256, "frames": self.frames,
+                           "preprocess": asdict(self.preprocess)}}
 
     @torch.no_grad()
     def frame_features(self, frames: Tensor) -> Tensor:

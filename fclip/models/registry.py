@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fclip.errors import UsageError
 from fclip.models.base import ExpressionModel, ModelSpec
-from fclip.models.clip import load_clip
+from fclip.models.clip import NO_CLIP, load_clip
 
 Build = Callable[[ModelSpec], ExpressionModel]
 
@@ -32,20 +32,24 @@ MODULES = {  # module of fclip.models -> the variants that it registers
 
 @dataclass(frozen=True)
 class Variant:
-    """A registered variant: the function that builds it and the dataclass of its options."""
+    """A registered variant: the function that builds it, the dataclass of its options, whether it is made from CLIP."""
 
     build: Build
     options: type
+    clip: bool = True
 
 
 _VARIANTS: dict[str, Variant] = {}
 
 
-def register(options: type) -> Callable[[Build], Build]:
-    """Register the decorated function `build(spec: ModelSpec) -> ExpressionModel` under its own name."""
+def register(options: type, clip: bool = True) -> Callable[[Build], Build]:
+    """Register the decorated function `build(spec: ModelSpec) -> ExpressionModel` under its own name.
+
+    `clip` False: the variant has no part of CLIP; none is loaded, and its spec holds NO_CLIP.
+    """
 
     def decorate(build: Build) -> Build:
-        _VARIANTS[build.__name__.replace("_", "-")] = Variant(build, options)
+        _VARIANTS[build.__name__.replace("_", "-")] = Variant(build, options, clip)
         return build
 
     return decorate
@@ -85,7 +89,8 @@ def create_model(
     if frames < 1:
         raise UsageError(f"frames must be at least 1, got {frames}")
     values = found.options(**check_options(options, found.options, variant))
-    return found.build(ModelSpec(variant, load_clip(clip, clip_weights), names, frames, values, longclip_weights))
+    loaded = load_clip(clip, clip_weights) if found.clip else NO_CLIP
+    return found.build(ModelSpec(variant, loaded, names, frames, values, longclip_weights))
 
 
 def check_options(options: dict[str, Any], options_class: type, variant: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Video networks that both papers compare with, from torchvision: r3d-18, r2plus1d-18, mc3-18, s3d, resnet18-*.
 
 They are trained on frames alone and have no text side; all their weights and batch statistics are in the checkpoint.
-The CLIP given to `create_model` only fixes the frames' size. Tran et al., CVPR 2018; Xie et al., ECCV 2018.
+No part of CLIP is in them, and none is loaded. Tran et al., CVPR 2018; Xie et al., ECCV 2018.
 """
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """weights: none = random start, pretrained = torchvision's (Kinetics-400 or ImageNet), which it downloads."""
+    """weights: none = random start, pretrained = torchvision's (Kinetics-400 or ImageNet), which it downloads;
+    image_size: side of the frames, 112 as in torchvision's video networks and in the benchmarks of the data sets."""
 
     weights: Literal["none", "pretrained"] = "none"
+    image_size: int = 112
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.image_size <= 512:
+            raise UsageError(f"option image_size={self.image_size}; it must be 16 to 512")
 
 
 class VideoNetwork(ExpressionModel):
@@ -37,9 +43,7 @@ class VideoNetwork(ExpressionModel):
 
     def __init__(self, spec: ModelSpec, network: nn.Module, width: int, scaling: tuple[Any, Any]) -> None:
         recipe = Recipe(lr=1e-2, epochs=50, batch_size=16, weight_decay=1e-4)
-        super().__init__(spec, preprocess=Preprocess(spec.clip.image_size, *scaling), recipe=recipe)
-        del self.clip
-        self.clip_name, self.clip_sha256, self.clip_weights = spec.clip.name, "", spec.clip.weights
+        super().__init__(spec, preprocess=Preprocess(spec.options.image_size, *scaling), recipe=recipe)
         self.network = network
         self.classifier = nn.Linear(width, len(self.classes))
 
@@ -101,29 +105,34 @@ def _volume(spec: ModelSpec, builder: str) -> VideoNetwork:
     return VideoNetwork(spec, FramesToVolume(layers), 512, KINETICS)
 
 
-@register(VideoOptions)
+@register(VideoOptions, clip=False)
 def r3d_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet of 3D convolutions."""
     return _volume(spec, "r3d_18")
 
 
-@register(VideoOptions)
+@register(VideoOptions, clip=False)
 def r2plus1d_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet of (2+1)D convolutions."""
     return _volume(spec, "r2plus1d_18")
 
 
-@register(VideoOptions)
+@register(VideoOptions, clip=False)
 def mc3_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet, 3D convolutions in its first stage only."""
     return _volume(spec, "mc3_18")
 
 
-@register(VideoOptions)
+@register(VideoOptions, clip=False)
 def s3d(spec: ModelSpec) -> VideoNetwork:
-    """Separable 3D Inception; halves the frames three times, so it needs at least five."""
+    """Separable 3D Inception; it halves the frames three times and their sides five times, so it needs 5 of 32 pixels.
+
+    Raises UsageError for fewer or smaller frames.
+    """
     if spec.frames < 5:
         raise UsageError(f"s3d needs at least 5 frames, got {spec.frames} (--frames)")
+    if spec.options.image_size < 32:
+        raise UsageError(f"s3d needs frames of at least 32 pixels, got image_size={spec.options.image_size} (--set)")
     return _volume(spec, "s3d")
 
 
@@ -133,13 +142,13 @@ def _resnet18(spec: ModelSpec, over_time: nn.Module) -> VideoNetwork:
     return VideoNetwork(spec, FramesThenTime(backbone, over_time), 512, IMAGENET)
 
 
-@register(VideoOptions)
+@register(VideoOptions, clip=False)
 def resnet18_lstm(spec: ModelSpec) -> VideoNetwork:
     """ResNet-18 per frame and an LSTM over them, mean of its outputs."""
     return _resnet18(spec, nn.LSTM(512, 512, batch_first=True))
 
 
-@register(VideoOptions)
+@register(VideoOptions, clip=False)
 def resnet18_vit(spec: ModelSpec) -> VideoNetwork:
     """ResNet-18 per frame and a transformer over them, at its class token."""
     return _resnet18(spec, TemporalTransformer(512, spec.frames + 1, depth=2))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -15,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.caches import FacesPart, FeatureCache, open_features, write_faces, write_features
+from fclip.data.caches import FacesPart, read_features, write_faces, write_features
 from fclip.data.records import FaceTrack
 from fclip.errors import FclipError
 from tests.data.storage_files import make_track, smooth_frames
@@ -162,17 +160,21 @@ def test_links_out_of_the_file_are_not_followed(tmp_path: Path, link: object) ->
 def test_features_are_found_by_input_and_model(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = {f"{number:064x}": rng.normal(size=(1 + number % 3, 8)).astype(np.float16) for number in range(7)}
-    write_features(tmp_path / "part1-00000.h5", dict(list(rows.items())[:4]), "model-a", {"width": 8})
-    write_features(tmp_path / "part1-00001.h5", dict(list(rows.items())[4:]), "model-a", {"width": 8})
-    write_features(tmp_path / "part1-00002.h5", {"f" * 64: np.zeros((1, 8), np.float16)}, "model-b", {"width": 8})
-    cache = open_features(tmp_path, "model-a")
-    assert set(cache) == set(rows) and len(cache) == 7
-    assert all(cache[sha].dtype == np.float16 and np.array_equal(cache[sha], rows[sha]) for sha in rows)
-    assert list(open_features(tmp_path, "model-b")) == ["f" * 64]
-    assert len(open_features(tmp_path, "model-c")) == 0
-    assert len(open_features(tmp_path / "not there", "model-a")) == 0
-    with pytest.raises(KeyError):
-        cache["f" * 64]
+    write_features(tmp_path / "a.h5", rows, "model-a", {"width": 8})
+    found = read_features(tmp_path / "a.h5", "model-a")
+    assert set(found) == set(rows)
+    assert all(found[sha].dtype == np.float16 and np.array_equal(found[sha], rows[sha]) for sha in rows)
+    assert read_features(tmp_path / "a.h5", "model-b") == {}
+    assert read_features(tmp_path / "not there.h5", "model-a") == {}
+
+
+def test_damaged_features_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_features(path, {"a": np.ones((2, 4), np.float32)}, "model", {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FclipError, match="a.h5.*make it again"):
+        read_features(path, "model")
 
 
 def test_features_have_the_same_bytes_in_any_order(tmp_path: Path) -> None:
@@ -188,16 +190,3 @@ def test_features_of_other_shapes_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FclipError, match="shape|does not fit"):
             write_features(tmp_path / "a.h5", rows, "model", {})
     assert os.listdir(tmp_path) == []
-
-
-def _read_sum(cache: FeatureCache) -> float:
-    return float(sum(cache[sha].sum() for sha in cache))
-
-
-def test_other_processes_open_the_files_themselves(tmp_path: Path) -> None:
-    write_features(tmp_path / "a.h5", {str(n): np.full((1, 4), n, np.float32) for n in range(3)}, "model", {})
-    cache = open_features(tmp_path, "model")
-    assert _read_sum(cache) == 12  # the file is open here now
-    with get_context("fork").Pool(1) as pool:
-        assert pool.apply(_read_sum, (cache,)) == 12
-    assert _read_sum(pickle.loads(pickle.dumps(cache))) == 12

@@ -41,7 +41,8 @@ def batch(model: Any) -> dict[str, Tensor]:
     size = 32 if model.variant in VIDEO else 80
     squares = torch.randn(4 * model.frames, 3, 5, 5, generator=generator)  # coarse patterns: clips that differ
     frames = F.interpolate(squares, size=size).unflatten(0, (4, model.frames))
-    return {"frames": frames, "labels": torch.tensor([0, 1, 0, 2]), "captions": model.tokenizer(CAPTIONS)}
+    texts = {} if model.variant in VIDEO else {"captions": model.tokenizer(CAPTIONS)}
+    return {"frames": frames, "labels": torch.tensor([0, 1, 0, 2]), **texts}
 
 
 @pytest.mark.parametrize("variant", [*FROZEN[:4], "finetune", *VIDEO])
@@ -75,9 +76,9 @@ def test_cached_frame_features_give_the_same_output(variant: str) -> None:
         cached = {**inputs, "frame_features": model.frame_features(inputs.pop("frames"))}
         cached.pop("frames", None)
         output = model(cached)
-    assert model.caches_frame_features and cached["frame_features"].shape == (4, 4, 128)
+    assert "frames" in model.frozen_encoders() and cached["frame_features"].shape == (4, 4, 128)
     assert torch.allclose(output.logits, expected.logits, atol=1e-4)
-    assert not getattr(make("finetune"), "caches_frame_features", False)
+    assert make("finetune").frozen_encoders() == {}
 
 
 @pytest.mark.parametrize("variant", ["zeroshot-clip", "zeroshot-farl"])
@@ -216,3 +217,13 @@ def test_video_network_checkpoints_hold_batch_statistics() -> None:
     assert changed and all(k.endswith(("running_mean", "running_var", "num_batches_tracked")) for k in changed)
     with pytest.raises(FclipError, match="lacks"):
         model.load_trainable_state({})
+
+
+def test_video_networks_load_no_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fclip.models import registry
+
+    monkeypatch.setattr(registry, "load_clip", lambda name, weights: pytest.fail(f"CLIP {name} is loaded"))
+    model = create_model("resnet18-lstm", "ViT-L-14", CLASSES, 2, image_size=64)
+    assert model.preprocess.image_size == 64 and model.clip_name == "none"
+    with pytest.raises(UsageError, match="image_size"):
+        create_model("r3d-18", "tiny", CLASSES, image_size=8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +18,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fclip.data.shards import parse_frame_sample, read_shard
+from fclip.data.splits import Splits, write_classes, write_splits
+from fclip.engine.predictions import read_predictions
 from fclip.errors import FclipError, UsageError
 from fclip.models import load_model
 from fclip.models.clip import load_clip
 from fclip.models.convert import KINDS, convert
 from fclip.models.convert.words import recover_texts
 from fclip.models.registry import create_model
+from fclip.stages import evaluate
+from tests.data.storage_files import packed_shard
 
 TOKENIZER = SimpleTokenizer()
 TEXTS = [f"a {word} mouth, raised cheeks, and the eyebrows' ends lifted." for word in ("smiling", "flat", "tight")]
@@ -42,6 +49,17 @@ def clip_file(tmp_path: Path, clip_state: dict[str, Tensor]) -> Path:
 def header(path: Path) -> dict:
     with safe_open(path, framework="pt") as file:
         return {**file.metadata(), "fclip": json.loads(file.metadata()["fclip"])}
+
+
+def test_the_file_has_one_header_entry_and_the_mode_of_the_umask(tmp_path: Path, clip_file: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        convert(clip_file, tmp_path / "out.safetensors", "openai")
+    finally:
+        os.umask(old)
+    assert header(tmp_path / "out.safetensors").keys() == {"fclip"}
+    assert header(tmp_path / "out.safetensors")["fclip"]["format"] == "fclip-weights-1"
+    assert (tmp_path / "out.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 def temporal_state(prefix: str, frames: int, depth: int, inner: int, mlp: int, width: int = 128) -> dict[str, Tensor]:
@@ -194,6 +212,34 @@ def test_dfer_clip_recovers_texts_and_loads(
     )
     with torch.no_grad():
         assert model({"frames": torch.rand(1, 8, 3, 80, 80)}).logits.isfinite().all()
+
+
+def test_a_converted_dfer_clip_checkpoint_is_tested_by_eval(
+    tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor]
+) -> None:
+    """The released file -> convert -> eval on a fold, with the probabilities of its own network on raw pixels."""
+    classes = ("anger", "fear")
+    write_dfer_clip(tmp_path / "model.pth", dfer_state(clip_state, TEXTS[:2]))
+    out = tmp_path / "released.safetensors"
+    convert(tmp_path / "model.pth", out, "dfer-clip", classes=classes, clip_weights=clip_file)
+    packed = tmp_path / "toy" / "packed"
+    packed.mkdir(parents=True)
+    shard = packed_shard(packed / "part2-00000.tar", ["a", "b", "c"], classes, False, count=8, height=80, width=80)
+    packed_shard(packed / "part1-00000.tar", ["d"], classes, False, count=8)
+    sides = {"train": ["part1"], "test": ["part2"]}
+    write_splits(packed, Splits("toy", {**dict.fromkeys("abc", "part2"), "d": "part1"}, {"1": sides}))
+    write_classes(packed, list(classes))
+    config = evaluate.Config(root=tmp_path, dataset="toy", runs=(str(out),), device="cpu")
+    row = evaluate.run(config).values["results"][0]
+    assert (row["variant"], row["dataset"]) == ("dfer-clip", "toy")
+    table = read_predictions(tmp_path / "runs" / "toy-released-fold1" / "eval" / "predictions.csv")
+    frames = torch.stack([torch.from_numpy(parse_frame_sample(*sample).frames) for sample in read_shard(shard)])
+    with torch.no_grad():
+        model = load_model(out)
+        logits = model({"frames": frames.permute(0, 1, 4, 2, 3) / 255}).logits  # (B, T, 3, H, W)
+    assert table.matrix() == pytest.approx(logits.softmax(-1).numpy(), abs=1e-4)
+    with pytest.raises(UsageError, match="has the folds 1"):
+        evaluate.run(replace(config, fold="7"))
 
 
 def test_dfer_clip_needs_names_for_other_class_counts(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:

@@ -7,22 +7,18 @@ Kinds openai, farl, longclip, aim and facexformer give a weights file under publ
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-
 import fclip
-from fclip.errors import FclipError, UsageError
+from fclip.errors import UsageError
 from fclip.models.checkpoint import FORMAT
 from fclip.models.convert import checkpoints, weights
 from fclip.models.convert.archive import Archive, open_archive
 from fclip.models.convert.source import Converted, Given
+from fclip.models.weights import write_weights
 
 WEIGHTS_FORMAT = "fclip-weights-1"
 KINDS: dict[str, Callable[[Archive, Given], Converted]] = {
@@ -49,7 +45,8 @@ def convert(
     """Convert the file `src` of the given kind (see KINDS) into the safetensors file `out`, and say what was taken.
 
     `classes` names a DFER-CLIP model's classes in order where it has neither 7 nor 11, or EmoCLIP's; `clip` and
-    `clip_weights` name the CLIP that a CoOp prompt was learned on. Names and shapes must fit exactly. Raises UsageError
+    `clip_weights` name the CLIP that a CoOp prompt was learned on; the latter is noted in a checkpoint as the place of
+    its CLIP's weights. Names and shapes must fit exactly. Raises UsageError
     for an unknown kind and FclipError, in one line, for a file that does not fit; then `out` is not written.
     """
     src, out = Path(src), Path(out)
@@ -61,21 +58,7 @@ def convert(
     found = KINDS[kind](archive, Given(tuple(classes) if classes else None, clip, clip_weights))
     with src.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    metadata = {**found.metadata, "fclip": fclip.__version__, "converted": {"from": kind, "sha256": digest}}
-    _write(out, found, metadata)
+    metadata = {"format": FORMAT if "variant" in found.metadata else WEIGHTS_FORMAT, "fclip": fclip.__version__,
+                **found.metadata, "converted": {"from": kind, "sha256": digest}}
+    write_weights(out, found.tensors, metadata)
     return ConvertReport(tuple(found.taken), tuple(found.dropped), tuple(found.missing), metadata)
-
-
-def _write(out: Path, found: Converted, metadata: dict[str, Any]) -> None:
-    """Write tensors and metadata under a temporary name, then put the file in its place."""
-    format = FORMAT if "variant" in metadata else WEIGHTS_FORMAT
-    header = {"format": format, "fclip": json.dumps(metadata, sort_keys=True)}
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_file(found.tensors, str(temporary), header)
-        os.replace(temporary, out)
-    except (OSError, SafetensorError) as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise FclipError(f"{out}: cannot be written ({error})") from None

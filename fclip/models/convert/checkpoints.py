@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fclip.errors import FclipError
-from fclip.models.clip import load_clip
+from fclip.models.clip import load_clip, weights_source
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.source import (
     Converted,
@@ -69,7 +69,7 @@ def dfer_clip(archive: Archive, given: Given) -> Converted:
         "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal), "text_mode": "description",
         "descriptions": dict(zip(classes, texts, strict=True)), "normalize": "none", "resize": "squash",
     }
-    metadata = _metadata("dfer-clip", name, weights_sha256(clip_text), classes, temporal, texts, options)
+    metadata = _metadata("dfer-clip", name, weights_sha256(clip_text), classes, temporal, texts, options, given)
     epoch = archive.tree.get("epoch") if isinstance(archive.tree, dict) else None
     metadata |= {"prompt_ids": ids, "epoch": epoch if isinstance(epoch, int) else None}
     taken = sorted(k for k in state if k.startswith(("image_encoder.", "temporal_net.")) or k == "prompt_learner.ctx")
@@ -96,7 +96,7 @@ def emoclip(archive: Archive, given: Given) -> Converted:
         "text_mode": "description", "descriptions": dict(zip(classes, texts, strict=True)),
     }
     sha256 = weights_sha256(read(parts["backbone."], torch.float32))
-    metadata = _metadata("emoclip", name, sha256, classes, {}, texts, options)
+    metadata = _metadata("emoclip", name, sha256, classes, {}, texts, options, given)
     kept = {**{f"temporal.{k}": t for k, t in temporal.items()}, "logit_scale": state["logit_scale"]}
     taken = sorted(k for k in state if not k.startswith("backbone."))
     return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
@@ -125,8 +125,8 @@ def coop(archive: Archive, given: Given) -> Converted:
     options: dict[str, Any] = {"context": prompt["ctx"].shape[-2], "init": ""}
     if not meta:
         options |= {"class_specific": len(prompt["ctx"].shape) == 3, "position": "end"}
-    metadata = _metadata("cocoop" if meta else "coop", clip.name, clip.sha256, texts, {}, texts, options)
-    metadata |= {"prompt_ids": ids, "clip_weights": clip.weights}
+    metadata = _metadata("cocoop" if meta else "coop", clip.name, clip.sha256, texts, {}, texts, options, given)
+    metadata["prompt_ids"] = ids
     kept = {f"prompt_learner.{k}": t for k, t in {"ctx": prompt["ctx"], **meta}.items()}
     taken = sorted(k for k in state if k.removeprefix("prompt_learner.") in ("ctx", *meta))
     return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
@@ -134,13 +134,14 @@ def coop(archive: Archive, given: Given) -> Converted:
 
 def _metadata(
     variant: str, clip: str, sha256: str, classes: list[str], temporal: Stored, texts: list[str],
-    options: dict[str, Any],
+    options: dict[str, Any], given: Given,
 ) -> dict[str, Any]:
     """What fclip-1 says about a model; the frame count is that of the temporal transformer's positions, else 16."""
     frames = temporal["positions"].shape[1] - 1 if "positions" in temporal else 16
     return {
-        "variant": variant, "clip": clip, "clip_sha256": sha256, "clip_weights": None, "longclip_sha256": None,
-        "longclip_weights": None, "classes": classes, "frames": frames, "prompts": {"class": texts}, "options": options,
+        "variant": variant, "clip": clip, "clip_sha256": sha256, "clip_weights": weights_source(given.clip_weights),
+        "longclip_sha256": None, "longclip_weights": None, "classes": classes, "frames": frames,
+        "prompts": {"class": texts}, "options": options,
     }
 
 
