@@ -30,15 +30,25 @@ class CaptionInput:
     label: str | None = None
 
 
+Note = Callable[[CaptionRecord], None]  # is told of a caption, maybe from another thread
+
+
 class Captioner(Protocol):
-    """Describes clips. `fingerprint` holds all that shapes the text; `needs_faces` asks for face tracks."""
+    """Describes clips. `fingerprint` holds all that shapes the text; `needs_faces` asks for face tracks.
+
+    place: where it runs, for people; at_once: how many clips it likes to get together; slow: its captions are dear (a
+    large model, a server), so one process is enough, and `caption` calls `note` with each as soon as it is there.
+    """
 
     name: str
     revision: str
     fingerprint: dict[str, str]
     needs_faces: bool
+    place: str
+    at_once: int
+    slow: bool
 
-    def caption(self, clips: Sequence[CaptionInput]) -> list[CaptionRecord | ClipFailure]:
+    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Caption each clip; a clip that fails yields its ClipFailure in its place."""
         ...
 

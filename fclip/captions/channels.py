@@ -100,8 +100,8 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
             values = np.sign(values) * np.maximum(np.abs(values) - tolerance[:, None], 0.0)
         if track.blendshapes is not None:
             for name, weight in spec.at_least.items():
-                shape = _settled(track.blendshapes[:, [blendshape_names().index(name)] * 2].astype(np.float64))  # (T, 2)
-                values = np.maximum(values, weight * shape)
+                shape = track.blendshapes[:, [blendshape_names().index(name)] * 2]  # (T, 2)
+                values = np.maximum(values, weight * _settled(shape.astype(np.float64)))
         channels[spec.name] = Channel(spec, values, sigma)
     return channels, angles
 

@@ -65,6 +65,7 @@ def word_class(name: str) -> frozenset[str]:
 
 
 _BY = ("by", "in", "from")
+_LISTING = ("including", "such", "as")
 
 
 def split_sentences(text: str) -> list[str]:
@@ -191,8 +192,8 @@ def _is_boundary(tokens: Sequence[Token], index: int, start: int) -> bool:
         return before.text not in PUNCTUATION
     if before.text in PUNCTUATION or before.lower in word_class("coordinators|subordinators"):
         return False  # the boundary is in front of that word
-    if "compare" in token.tags & before.tags:
-        return False
+    if "compare" in token.tags & before.tags or token.lower == "which" and before.lower == "of":
+        return False  # all of which
     if token.lower in word_class("subordinators|relatives") or "compare_start" in token.tags:
         return True
     if token.lower.endswith("ing"):
@@ -204,8 +205,11 @@ def _is_boundary(tokens: Sequence[Token], index: int, start: int) -> bool:
     if token.lower.endswith("s") and "action" in token.tags and before.tags & CUT:  # a smile that shows joy spreads
         opens = tokens[start].lower.endswith("ing")  # a man wearing a scarf turns
         return opens or any(t.lower in word_class("relatives") or t.lower == "that" for t in tokens[start:index])
+    joins = token.lower in word_class("coordinators|prepositional_subordinators")
+    if not joins and token.lower not in ("that", "to"):
+        return False
     rest = _until_boundary(tokens, index + 1)
-    if token.lower in word_class("coordinators|prepositional_subordinators"):
+    if joins:
         verb = verb_index(rest)
         if token.lower in ("and", "or") and verb and verb_index(tokens[start:index]) is None:
             return False  # two nouns share the verb
@@ -217,12 +221,14 @@ def _is_boundary(tokens: Sequence[Token], index: int, start: int) -> bool:
 
 def _listing_length(tokens: Sequence[Token], index: int) -> int:
     """Length of words that announce what is seen (`such as`, `as evidenced by`) at `index`; 0 where there are none."""
+    if tokens[index].lower not in word_class("evidence") and tokens[index].lower not in _LISTING:
+        return 0
     words = [token.lower for token in tokens[index : index + 3]]
-    if words[:1] == ["including"]:
+    if words[0] == "including":
         return 1
     if words[:2] == ["such", "as"]:
         return 2
-    start = 1 if words[:1] == ["as"] else 0
+    start = 1 if words[0] == "as" else 0
     named = len(words) >= start + 2 and words[start] in word_class("evidence") and words[start + 1] in _BY
     return start + 2 if named else 0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fclip.captions.base import CaptionInput, model_table, named_models
+from fclip.captions.base import CaptionInput, Note, model_table, named_models
 from fclip.captions.media import frame_rate
 from fclip.captions.prompts import load_prompt
 from fclip.captions.text import nonsense, tidy
@@ -37,6 +37,7 @@ class HubCaptioner:
     """
 
     needs_faces = False
+    slow = True
 
     def __init__(
         self, name: str, prompt: Path | None = None, label_aware: bool = False, max_tokens: int = 100,
@@ -61,9 +62,11 @@ class HubCaptioner:
             "code": REVISION, "prompt": self.prompt.sha256, "label_aware": str(label_aware),
             "max_tokens": str(max_tokens), "dtype": self.dtype, "quantize": quantize,
         }  # fmt: skip
+        self.place = f"{source} on {device} in {self.dtype}"
+        self.at_once = 8 * batch_size  # among so many clips there are enough of one length
         self._checked = False
 
-    def caption(self, clips: Sequence[CaptionInput]) -> list[CaptionRecord | ClipFailure]:
+    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Caption clips in batches of similar length; a clip that the model cannot take yields its ClipFailure.
 
         The results do not depend on how clips are batched, up to the rounding of the data type.
@@ -78,6 +81,8 @@ class HubCaptioner:
             batch = [clips[i] for i in alike], [chosen[i] for i in alike]
             for index, found in zip(alike, self._batch(*batch), strict=True):
                 results[index] = found
+                if note and isinstance(found, CaptionRecord):
+                    note(found)
         ordered = [results[index] for index in range(len(clips))]
         self._check_first(ordered)
         return ordered

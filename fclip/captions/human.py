@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fclip.captions.base import CaptionInput
+from fclip.captions.base import CaptionInput, Note
 from fclip.data.records import CaptionRecord
 from fclip.errors import ClipFailure
 
@@ -15,11 +15,14 @@ class HumanCaptioner:
     name = "human"
     revision = "1"
     needs_faces = False
+    place = "this machine"
+    at_once = 16
+    slow = False
 
     def __init__(self) -> None:
         self.fingerprint = {"captioner": self.name, "revision": self.revision}
 
-    def caption(self, clips: Sequence[CaptionInput]) -> list[CaptionRecord | ClipFailure]:
+    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Each clip's own caption; a clip without one fails."""
         return [self._caption(clip) for clip in clips]
 

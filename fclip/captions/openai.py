@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fclip.captions.base import CaptionInput
+from fclip.captions.base import CaptionInput, Note
 from fclip.captions.chat import Chat, ServerProblem
 from fclip.captions.media import image_parts, video_parts
 from fclip.captions.prompts import load_prompt
@@ -42,12 +42,13 @@ class OpenAICaptioner:
 
     name = "openai"
     needs_faces = False
+    slow = True
 
     def __init__(
         self, base_url: str | None = None, model: str | None = None, prompt: Path | None = None,
         label_aware: bool = False, max_tokens: int = 100, concurrency: int = 8, allow_remote: bool = False,
         media: str = "images", timeout: float = 120.0, retries: int = 5, backoff: float = 0.5,
-        prices: tuple[float, float] | None = None,
+        prices: tuple[float, ...] = (),
     ) -> None:  # fmt: skip
         if not base_url:
             raise UsageError("--mllm openai needs --base-url, e.g. http://localhost:8000/v1")
@@ -55,6 +56,8 @@ class OpenAICaptioner:
             raise UsageError(f"unknown media {media!r} for --mllm openai; use images or video")
         if concurrency < 1 or max_tokens < 1:
             raise UsageError("--concurrency and --max-tokens must be at least 1")
+        if len(prices) not in (0, 2):
+            raise UsageError("--prices are two numbers: USD per million prompt tokens and completion tokens")
         check_host(base_url, allow_remote)
         self.prompt = load_prompt(prompt, label_aware)
         self.max_tokens, self.media, self.prices = max_tokens, media, prices
@@ -65,14 +68,16 @@ class OpenAICaptioner:
             "captioner": self.name, "revision": REVISION, "model": self.model, "prompt": self.prompt.sha256,
             "label_aware": str(label_aware), "max_tokens": str(max_tokens), "media": media,
         }  # fmt: skip
+        self.place = f"model {self.model} at {base_url}"
+        self.at_once = 4 * concurrency  # the wait for the slowest answer of a round is shared by four
         self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="caption")
         self._checked = False
 
-    def caption(self, clips: Sequence[CaptionInput]) -> list[CaptionRecord | ClipFailure]:
+    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Caption clips, `concurrency` at once. Raises FclipError when the server refuses everybody (wrong key, no
         such model) or is not there; a clip whose request fails in the end yields its ClipFailure.
         """
-        results = list(self._workers.map(self._caption, clips))
+        results = list(self._workers.map(lambda clip: self._noted(clip, note), clips))
         first = next((found for found in results if isinstance(found, CaptionRecord)), None)
         if first is not None and not self._checked:
             self._checked = True
@@ -92,6 +97,12 @@ class OpenAICaptioner:
             raise FclipError(str(problem)) from problem
         finally:
             self.chat.close()
+
+    def _noted(self, clip: CaptionInput, note: Note | None) -> CaptionRecord | ClipFailure:
+        found = self._caption(clip)
+        if note and isinstance(found, CaptionRecord):
+            note(found)
+        return found
 
     def _caption(self, clip: CaptionInput) -> CaptionRecord | ClipFailure:
         label = clip.label if self.prompt.label_aware else None

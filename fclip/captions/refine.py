@@ -39,7 +39,7 @@ from fclip.captions.trim import (
     reason_of,
 )  # fmt: skip
 
-REVISION = "1"  # raise it with every change that may change a refined caption
+REVISION = "2"  # raise it with every change that may change a refined caption
 MOST_CHARACTERS = 20_000  # of one caption; more is cut off
 SPEECH = frozenset({"speaking", "talking", "speak", "talk", "breathing", "breathe", "singing", "chewing", "inhaling"})
 INTERPRETING = frozenset({"interpret", "weak_interpret", "compare_start"})
@@ -142,6 +142,8 @@ def _judge(clause: Clause, previous: str, cuts: Removed) -> tuple[Clause, str]:
         return clause, flagged or "interpretation"
     if flagged:
         return clause, flagged
+    if previous and clause.kind == "predicate" and any(token.lower == "or" for token in clause.lead):
+        return clause, previous  # as if to speak or gasp
     if clause.kind == "compare" or _interprets(clause):
         return clause, "interpretation"
     if is_dangling(body) and clause.kind != "fragment":

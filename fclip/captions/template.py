@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fclip.captions.base import CaptionInput
+from fclip.captions.base import CaptionInput, Note
 from fclip.captions.channels import Channel, read_channels
 from fclip.captions.events import CLEAR, Move, find_moves
 from fclip.captions.phrases import compose
@@ -30,13 +30,16 @@ class TemplateCaptioner:
     name = "template"
     revision = REVISION
     needs_faces = True
+    place = "this machine"
+    at_once = 16
+    slow = False
 
     def __init__(self) -> None:
         tables = "".join(resource_text(name) for name in ("channels.json", "phrases.json", "blendshapes.json"))
         self.tables_sha256 = hashlib.sha256(tables.encode()).hexdigest()
         self.fingerprint = {"captioner": self.name, "revision": REVISION, "tables": self.tables_sha256}
 
-    def caption(self, clips: Sequence[CaptionInput]) -> list[CaptionRecord | ClipFailure]:
+    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Caption each clip from its track; a clip without a track or without a face in any frame fails."""
         return [self._caption(clip) for clip in clips]
 

@@ -11,16 +11,17 @@ from fclip.captions.clauses import PUNCTUATION, Token, is_plural, join_tokens, w
 from fclip.captions.lexicon import CUT, KEEP
 
 Removed = list[tuple[str, str]]
+REASONS = ("label", "emotion", "scene", "clothing", "identity")  # the categories of CUT, the first that holds counts
 CUT_AFTER = "cut_after"  # tag of the word in front of a cut
+_FILLERS = frozenset({"boilerplate", "hedge"})
 FARTHEST = 7  # words that a prepositional phrase may have in front of the word that condemns it
 
 
 def reason_of(token: Token) -> str:
     """Why a flagged token is cut: the first category of CUT that it has, labels before others; else empty."""
-    for category in ("label", "emotion", "scene", "clothing", "identity"):
-        if category in token.tags:
-            return category
-    return ""
+    if token.tags.isdisjoint(CUT):
+        return ""
+    return next(category for category in REASONS if category in token.tags)
 
 
 def cut_boilerplate(tokens: list[Token], removed: Removed) -> list[Token]:
@@ -31,6 +32,8 @@ def cut_boilerplate(tokens: list[Token], removed: Removed) -> list[Token]:
     if head:
         removed.append((join_tokens(tokens[:head]), "boilerplate"))
         tokens = tokens[head:]
+    if all(token.tags.isdisjoint(_FILLERS) for token in tokens):
+        return mend_hedges(tokens, removed)
     kept: list[Token] = []
     index = 0
     while index < len(tokens):
@@ -68,6 +71,8 @@ def may_hedge(tokens: Sequence[Token]) -> bool:
 
 def mend_hedges(tokens: list[Token], removed: Removed) -> list[Token]:
     """Turn `appears to be open` and `seems to open` into `is open` and `opens`."""
+    if not may_hedge(tokens):
+        return tokens
     for index in range(1, len(tokens) - 2):
         verb = tokens[index]
         if verb.lower not in ("appear", "appears", "seem", "seems") or tokens[index + 1].lower != "to":

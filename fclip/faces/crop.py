@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,12 +24,14 @@ class FaceBoxes:
 
     boxes (T, 4) float32: x0, y0, x1, y1 in pixels, parts of which may lie outside the frame; confidence (T,) float32:
     the detector's score, half of the lesser neighbour's where `filled`, 0 where the face is not seen (the box is then
-    interpolated, or that of the nearest frame); filled (T,) bool: interpolated over a short gap.
+    interpolated, or that of the nearest frame); filled (T,) bool: interpolated over a short gap; shot: the frames
+    between the scene cuts around the face.
     """
 
     boxes: np.ndarray
     confidence: np.ndarray
     filled: np.ndarray
+    shot: slice
 
     @property
     def span(self) -> slice:
@@ -53,14 +56,18 @@ def find_face_tracks(
 ) -> list[FaceBoxes]:
     """Boxes of every face of a clip, one result for each face and shot, the main face first; as `find_face_track`."""
     check_frames(frames)
-    tracks = link(detector.detect(frames, times), scene_cuts(frames))
+    cuts = scene_cuts(frames)
+    tracks = link(detector.detect(frames, times), cuts)
     if not tracks:
         raise ClipFailure(f"no face found in any of {len(frames)} frames")
     seconds = seconds_or_default(times, len(frames))
-    return [_face_boxes(track, len(frames), seconds, margin, smooth) for track in tracks]
+    edges = [0, *np.flatnonzero(cuts).tolist(), len(frames)]
+    shots = [slice(*pair) for pair in pairwise(edges)]
+    return [_face_boxes(track, shots[track.shot], seconds, margin, smooth) for track in tracks]
 
 
-def _face_boxes(track: Track, count: int, seconds: np.ndarray, margin: float, smooth: bool) -> FaceBoxes:
+def _face_boxes(track: Track, shot: slice, seconds: np.ndarray, margin: float, smooth: bool) -> FaceBoxes:
+    count = len(seconds)
     indices = np.array(track.indices)
     centres, sides = centres_and_sides(np.stack(track.boxes))
     if smooth:
@@ -74,7 +81,7 @@ def _face_boxes(track: Track, count: int, seconds: np.ndarray, margin: float, sm
     for start, stop in short_gaps(confidence > 0, MAX_GAP):
         filled[start:stop] = True
         confidence[start:stop] = min(confidence[start - 1], confidence[stop]) / 2
-    return FaceBoxes(squares(centres, margin * sides).astype(np.float32), confidence, filled)
+    return FaceBoxes(squares(centres, margin * sides).astype(np.float32), confidence, filled, shot)
 
 
 def _smooth(centres: np.ndarray, sides: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

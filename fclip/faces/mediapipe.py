@@ -28,11 +28,10 @@ from fclip.faces.base import check_frames, milliseconds
 from fclip.faces.boxes import centres_and_sides, without_doubles
 from fclip.faces.landmarks import landmark_box
 from fclip.faces.mesh import MESH_POINTS, matrix_to_pose, mesh_to_landmarks, mesh_to_parsing
-from fclip.faces.weights import find_or_download, sha256_file
+from fclip.faces.weights import MEDIAPIPE_FILE, find_or_download, sha256_file
 
-MODEL_FILE = "face_landmarker.task"
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-MODEL_URL = f"https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/{MODEL_FILE}"
+MODEL_URL = f"https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/{MEDIAPIPE_FILE}"
 MOST_FACES = 5
 TRACKING_STEP = 0.25  # seconds; above it a face has moved too far to look for it where it was
 BORDER = 0.5  # of the longer side, added on each side around a crop that is too tight for the detector
@@ -65,7 +64,7 @@ class MediaPipeBackend:
         library = _library()
         if weights is not None and not Path(weights).is_file():
             raise FclipError(f"{weights}: no such model file for the back end mediapipe")
-        self.model = Path(weights) if weights is not None else find_or_download(MODEL_FILE, MODEL_URL, MODEL_SHA256)
+        self.model = Path(weights) if weights is not None else find_or_download(MEDIAPIPE_FILE, MODEL_URL, MODEL_SHA256)
         self.fingerprint = {
             "backend": self.name, "weights": sha256_file(self.model), "library": library.__version__, "version": "1"
         }

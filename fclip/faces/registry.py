@@ -14,15 +14,16 @@ from typing import Any, NamedTuple, cast
 
 from fclip.errors import FclipError, MissingExtra, UsageError
 from fclip.faces.base import FaceBackend, FaceDetector
+from fclip.faces.weights import FACEXFORMER_FILE, MEDIAPIPE_FILE, find_file
 
 GROUP = "fclip.face_backends"
 
 
 class BackendInfo(NamedTuple):
-    """One row of `list_backends`: name, whether its package is installed, what it needs or where it comes from."""
+    """One row of `list_backends`: name; state: ready, no weights yet, or not installed; what it needs or comes from."""
 
     name: str
-    installed: bool
+    state: str
     needs: str
 
 
@@ -47,10 +48,15 @@ def _facexformer(**options: Any) -> FaceBackend:
 
 
 _BUILT_IN: dict[str, tuple[Callable[..., FaceBackend], str]] = {
-    "facexformer": (_facexformer, "converted weights (fclip convert SRC OUT --from facexformer); a GPU for speed"),
+    "facexformer": (
+        _facexformer, "its weights, fetched once (1.1 GB) or made by fclip convert --from facexformer; a GPU for speed"
+    ),
     "mediapipe": (_mediapipe, "pip install 'fclip[mediapipe]'; its model file, 4 MB, is downloaded once"),
     "lite": (_lite, "nothing: weights are bundled; trained on rendered faces"),
 }
+
+
+_WEIGHTS = {"facexformer": FACEXFORMER_FILE, "mediapipe": MEDIAPIPE_FILE}
 
 
 def _third_party() -> dict[str, EntryPoint]:
@@ -92,9 +98,15 @@ def create_detector(
 
 def list_backends() -> list[BackendInfo]:
     """The table behind `--backend list`: all back ends, built in first."""
-    rows = [
-        BackendInfo(name, name != "mediapipe" or find_spec("mediapipe") is not None, needs)
-        for name, (_, needs) in _BUILT_IN.items()
-    ]
-    rows += [BackendInfo(name, True, f"from {entry.value}") for name, entry in sorted(_third_party().items())]
+    rows = [BackendInfo(name, _state(name), needs) for name, (_, needs) in _BUILT_IN.items()]
+    rows += [BackendInfo(name, "ready", f"from {entry.value}") for name, entry in sorted(_third_party().items())]
     return rows
+
+
+def _state(name: str) -> str:
+    """Whether a built-in back end would run as things are, without a download."""
+    if name == "mediapipe" and find_spec("mediapipe") is None:
+        return "not installed"
+    if name in _WEIGHTS and find_file(_WEIGHTS[name]) is None:
+        return "no weights yet"
+    return "ready"

@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 
 from fclip.errors import FclipError
 
+FACEXFORMER_FILE, MEDIAPIPE_FILE = "facexformer.safetensors", "face_landmarker.task"
 MAX_DOWNLOAD = 64 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fclip.stages.runner import ShardResult, ShardTask, run_shards
 from fclip.stages.workspace import stage_input, stage_output
 
 if TYPE_CHECKING:
+    from fclip.data.packed import PackedSample
     from fclip.data.records import FaceTrack, FrameSample
 
 
@@ -41,6 +43,7 @@ class Config(ShardConfig):
         None, "weights file of the back end (facexformer: .safetensors made by fclip convert)"
     )
     max_gap: int = option(3, "fill gaps of up to N frames without a face by interpolation", output=True)
+    smooth: float = option(0.0, "steady landmarks and pose against jitter: 0 = off, 1 = usual strength", output=True)
     preview: int = option(0, "also write a contact sheet of the first N clips: frame, parsing, landmarks")
 
 
@@ -51,14 +54,23 @@ def run(config: Config) -> StageReport:
 
     if config.backend == "list":
         rows = [row._asdict() for row in list_backends()]
-        lines = [f"{r['name']:12s} {'ready' if r['installed'] else 'not installed':14s} {r['needs']}" for r in rows]
+        lines = [f"{r['name']:12s} {r['state']:14s} {r['needs']}" for r in rows]
         return StageReport("face-analyze", values={"backends": rows}, lines=lines)
     folder = stage_input(config, "frames")
     out = stage_output(config, "faces")
     tasks = shard_tasks(folder, ".tar", "frames", config.limit)
     stage = FacesStage(config)
-    log.warning("back end %s, device %s", stage.backend.name, describe_device(choose_device(config.device)))
+    device = choose_device(config.device)
+    log.warning("back end %s, device %s", stage.backend.name, describe_device(device))
+    if device.type != "cpu" and not config.workers:
+        config = dataclasses.replace(config, workers=1)  # one process fills a GPU; more would share its memory
     report = run_shards(stage, tasks, out, config)
+    if tally := report.values.get("tally"):
+        share = 100 * tally["without_face"] / tally["frames"]
+        report.lines.append(
+            f"{tally['frames']} frames, {tally['without_face']} without a face ({share:.1f} %), "
+            f"{tally['filled']} of these filled"
+        )
     if config.preview:
         sheet = write_preview(folder, out, config.preview)
         report.lines.append(f"contact sheet: {sheet}")
@@ -104,7 +116,8 @@ class FacesStage:
         rows = list(self._tracks(task, result))
         if rows:
             keys, sha256s, tracks = zip(*rows, strict=True)
-            attributes = {name: str(value) for name, value in self.fingerprint().items()}
+            settings = {"max_gap": self.config.max_gap, "smooth": self.config.smooth}
+            attributes = {name: str(value) for name, value in (self.fingerprint() | settings).items()}
             write_faces(out, keys, sha256s, tracks, attributes)
             result.ok += keys
         return result
@@ -114,18 +127,22 @@ class FacesStage:
         import numpy as np
 
         from fclip.faces.base import analyze_clips
-        from fclip.faces.tracks import fill_gaps
+        from fclip.faces.tracks import fill_gaps, smooth_track
 
         for group in batches(self._clips(task, result), CLIPS_AT_ONCE):
             times = [np.asarray(sample.info["times"]) for _, _, sample in group]
             tracks = analyze_clips(self.backend, [sample.frames for _, _, sample in group], times)
-            for (key, sha256, _), track in zip(group, tracks, strict=True):
-                if isinstance(track, ClipFailure):
-                    result.failed.append((key, str(track)))
-                elif not (track.confidence > 0).any():
-                    result.failed.append((key, f"no face found in any of its {len(track.confidence)} frames"))
-                else:
-                    yield key, sha256, fill_gaps(track, self.config.max_gap)
+            for (key, sha256, sample), track, seconds in zip(group, tracks, times, strict=True):
+                frames = len(sample.frames)
+                if isinstance(track, ClipFailure) or not (track.confidence > 0).any():
+                    nothing = f"no face found in any of its {frames} frames"
+                    result.failed.append((key, str(track) if isinstance(track, ClipFailure) else nothing))
+                    _count(result, frames, frames, 0)
+                    continue
+                whole = fill_gaps(track, self.config.max_gap)
+                missing, left = (int((t.confidence == 0).sum()) for t in (track, whole))
+                _count(result, frames, missing, missing - left)
+                yield key, sha256, smooth_track(whole, seconds, self.config.smooth)
 
     def _clips(self, task: ShardTask, result: ShardResult) -> Iterator[tuple[str, str, FrameSample]]:
         from fclip.data.files import sha256_bytes
@@ -138,26 +155,31 @@ class FacesStage:
                 result.failed.append((key, str(failure)))
 
 
+def _count(result: ShardResult, frames: int, without_face: int, filled: int) -> None:
+    """Add a clip's frames to the shard's tally."""
+    for name, number in (("frames", frames), ("without_face", without_face), ("filled", filled)):
+        result.tally[name] = result.tally.get(name, 0) + number
+
+
 def write_preview(frames: Path, faces: Path, clips: int) -> Path:
     """Write `<faces>/preview.png`: the first clips with their parsing and landmarks."""
-    import hashlib
-
     from fclip.data.caches import FacesPart
-    from fclip.data.files import atomic_write
-    from fclip.data.shards import parse_frame_sample, read_shard
-    from fclip.faces.preview import contact_sheet
+    from fclip.data.files import atomic_write, sha256_bytes
+    from fclip.data.packed import packed_fields, parse_packed
+    from fclip.data.shards import read_shard
+    from fclip.data.sheet import draw_clips
     from fclip.stages.workspace import list_shards
 
-    rows: list[tuple[FrameSample, FaceTrack]] = []
+    rows: list[PackedSample] = []
     for path, _ in list_shards(faces, ".h5", "faces"):
         with FacesPart(path) as part:
             for key, fields in read_shard(frames / f"{path.stem}.tar"):
                 if key in part.keys and len(rows) < clips:
-                    digest = hashlib.sha256(fields["frames.jpg"]).hexdigest()
-                    rows.append((parse_frame_sample(key, fields), part.read(key, digest)))
+                    track = part.read(key, sha256_bytes(fields["frames.jpg"]))
+                    rows.append(parse_packed(key, packed_fields(key, fields, track, None)))
         if len(rows) >= clips:
             break
     target = faces / "preview.png"
     with atomic_write(target) as temp:
-        contact_sheet([(s.frames, t, f"{s.key} {s.info['label']}") for s, t in rows]).save(temp, format="PNG")
+        draw_clips(rows).save(temp, format="PNG")
     return target

@@ -1,4 +1,4 @@
-"""The leak probe around refinement: what captions alone give away, before and after, and which a person should see."""
+"""The leak probe around refinement: what captions alone give away and how long they are, before and after."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ if TYPE_CHECKING:
 
 
 def probe_refinement(config: ShardConfig, before: Path, after: Path) -> StageReport:
-    """Probe both caption folders by part; write `<after>/leak.json` and the review queue `<after>/review.csv`.
+    """Probe and measure both caption folders; write `<after>/leak.json` and the review queue `<after>/review.csv`.
 
     Labels and parts come from the frames shards. Edits in a review.csv that is there are kept.
     """
+    from open_clip.tokenizer import SimpleTokenizer
+
     from fclip.captions.leak import leak_probe
+    from fclip.captions.lengths import length_statistics, length_summary
     from fclip.captions.review import suspicious, write_review
     from fclip.data.files import write_json
 
     labels, parts = _labels_and_parts(config)
+    encode = SimpleTokenizer().encode
     report = StageReport("leak probe")
     raw, refined = _read_folder(before, "captions"), _read_folder(after, "refined")
     for name, records in (("before", raw), ("after", refined)):
         keys = sorted(key for key in records if key in labels)
         found = leak_probe([records[k].text for k in keys], [labels[k] for k in keys], [parts[k] for k in keys])
-        report.values[name] = found.as_dict()
+        lengths = length_statistics((record.text for record in records.values()), lambda text: len(encode(text)) + 2)
+        report.values[name] = found.as_dict() | {"lengths": lengths}
         report.lines.append(f"leak probe {name}: {found.summary()}")
+        report.lines.append(f"length {name}: {length_summary(lengths)}")
     rows = suspicious({k: r for k, r in raw.items() if k in labels}, refined, labels, found, keys)
     kept = write_review(after / "review.csv", rows)
     write_json(after / "leak.json", report.values)

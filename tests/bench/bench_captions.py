@@ -1,8 +1,10 @@
-"""Captions: refined captions a second, template captions a second, requests a second to an OpenAI-compatible server.
+"""Captions a second: refined ones, template ones, those of a model at batch 8 against 1, and requests to a server.
 
 The server is a mock in a process of its own that answers after 50 ms, so that 32 requests at once can reach 640 a
 second; the second figure is the share of that. Refining is measured in CPU time of one core, on the known answers of
-the tests (most of them full of leaks) joined to captions of about 30 and 60 words.
+the tests (most of them full of leaks) joined to captions of about 30 and 60 words. The model is a tiny LLaVA-OneVision
+with random weights, on the GPU where there is one: its figure tells what batching gains on our path, not a real
+model's speed.
 
     python -m tests.bench.bench_captions
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +34,7 @@ def main() -> None:
     """Print the figures."""
     measure_refine()
     measure_template()
+    measure_model()
     measure_openai()
 
 
@@ -63,6 +67,30 @@ def measure_template() -> None:
     for track in tracks:
         describe(track, seconds, (224, 224))
     print(f"template, 16 frames: {len(tracks) / (time.process_time() - start):,.0f} captions/s on one core")
+
+
+def measure_model() -> None:
+    """Captions a second of a transformers model, clip by clip and in batches of 8."""
+    import torch
+
+    from tests.captions.tiny_models import SAVERS
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rng = np.random.default_rng(0)
+    clips = [
+        CaptionInput(f"clip{i}", rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) / 5) for i in range(32)
+    ]
+    rates = {}
+    with tempfile.TemporaryDirectory() as folder:
+        SAVERS["llava-onevision"](Path(folder) / "model")
+        for batch in (1, 8):
+            options = {"device": device, "batch_size": batch, "max_tokens": 32}
+            captioner = create_captioner(str(Path(folder) / "model"), **options)
+            captioner.caption(clips[:batch])
+            start = time.perf_counter()
+            captioner.caption(clips)
+            rates[batch] = len(clips) / (time.perf_counter() - start)
+    print(f"model on {device}: batch 8 makes {rates[8] / rates[1]:.1f} times as many captions/s as batch 1 (GPU: 3)")
 
 
 def measure_openai() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fclip.captions.base import CaptionInput, create_captioner, list_captioners
-from fclip.captions.lengths import length_statistics
+from fclip.captions.lengths import length_statistics, length_summary
 from fclip.captions.prompts import load_prompt
 from fclip.captions.text import nonsense, tidy
 from fclip.data.records import CaptionRecord
@@ -122,9 +122,11 @@ def test_nonsense(text: str, problem: str) -> None:
 
 
 def test_length_statistics() -> None:
-    found = length_statistics(["a", "a b", "a b c", "a b c d e f g h"], lambda text: len(text.split()), limit=5)
+    texts = ["a", "a b", "a b c", " ".join("a" * 80), " ".join("a" * 300)]
+    found = length_statistics(texts, lambda text: len(text.split()))
     assert found == {
-        "count": 4, "mean": 3.5, "median": 2.5, "p95": pytest.approx(7.25), "longest": 8, "target": 35, "limit": 5,
-        "over_limit": 0.25,
+        "count": 5, "mean": pytest.approx(77.2), "median": 3.0, "p95": pytest.approx(256.0), "longest": 300,
+        "target": 35, "over_limit": {"CLIP": 0.4, "Long-CLIP": 0.2},
     }  # fmt: skip
-    assert length_statistics([], len, 77) == {"count": 0, "target": 35, "limit": 77}
+    assert length_summary(found).endswith("longest 300; 40.0 % over CLIP's 77, 20.0 % over Long-CLIP's 248")
+    assert length_summary(length_statistics([], len)) == "no captions"

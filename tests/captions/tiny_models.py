@@ -18,6 +18,8 @@ CHATS = {
     "qwen3-vl": "{% for m in messages %}<|im_start|>user\n{% for c in m['content'] %}{% if c['type'] == 'video' %}"
     "<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
     "{% endfor %}<|im_start|>assistant\n",
+    "smolvlm": "{% for m in messages %}User: {% for c in m['content'] %}{% if c['type'] == 'video' %}<video>{% else %}"
+    "{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}Assistant:",
 }
 VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = {
@@ -26,7 +28,7 @@ TEXT = {
 }  # fmt: skip
 
 
-def make_tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:
+def make_tokenizer(specials: list[str], **named: Any) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer: every text has tokens, and every token is some text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["Ġbrows", "Ġlips", "Ġrise", "Ġthe"]
@@ -136,17 +138,106 @@ def save_qwen3_vl(folder: Path) -> None:
     _save(Qwen3VLForConditionalGeneration, config, processor, folder)
 
 
-def _save(kind: Any, config: Any, processor: Any, folder: Path) -> None:
+def save_llava_next_video(folder: Path) -> None:
+    """LLaVA-NeXT-Video: CLIP and Llama; any number of frames of 28 x 28."""
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaNextVideoConfig,
+        LlavaNextVideoForConditionalGeneration,
+        LlavaNextVideoProcessor,
+    )  # fmt: skip
+    from transformers.models.llava_next.image_processing_llava_next import LlavaNextImageProcessor
+    from transformers.models.llava_next_video.video_processing_llava_next_video import LlavaNextVideoVideoProcessor
+
+    tokenizer = make_tokenizer([IMAGE, VIDEO])
+    config = LlavaNextVideoConfig(
+        vision_config=CLIPVisionConfig(**VISION, image_size=28, patch_size=14, projection_dim=16),
+        text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
+        image_grid_pinpoints=[[28, 28]], vision_feature_layer=-2, vision_feature_select_strategy="default",
+    )  # fmt: skip
+    size = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
+    processor = LlavaNextVideoProcessor(
+        video_processor=LlavaNextVideoVideoProcessor(**size),
+        image_processor=LlavaNextImageProcessor(**size, image_grid_pinpoints=[[28, 28]]), tokenizer=tokenizer,
+        patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=CHATS["video-llava"],
+    )  # fmt: skip
+    _save(LlavaNextVideoForConditionalGeneration, config, processor, folder, gain=20)
+
+
+def save_internvl(folder: Path) -> None:
+    """InternVL: its own tower and Qwen2; every frame is an image of its own in the prompt."""
+    from transformers import (
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVisionConfig,
+        Qwen2Config,
+    )  # fmt: skip
+    from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
+    from transformers.models.internvl.video_processing_internvl import InternVLVideoProcessor
+
+    places = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    names = [*places.values(), VIDEO, "<|im_start|>", "<|im_end|>"]
+    tokenizer = make_tokenizer(names, extra_special_tokens=places | {"video_token": VIDEO})
+    config = InternVLConfig(
+        vision_config=InternVLVisionConfig(**VISION, image_size=[28, 28], patch_size=[14, 14]),
+        text_config=Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), downsample_ratio=0.5, image_seq_length=1,
+    )  # fmt: skip
+    size = {"size": {"height": 28, "width": 28}}
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(**size), tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(**size), image_seq_length=1, chat_template=CHATS["llava-onevision"],
+    )  # fmt: skip
+    _save(InternVLForConditionalGeneration, config, processor, folder, gain=20)
+
+
+def save_smolvlm(folder: Path) -> None:
+    """SmolVLM2: SigLIP and Llama; frames are images with their times in the prompt (needs num2words)."""
+    from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMProcessor
+    from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
+    from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
+    from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
+
+    places = {
+        "image_token": IMAGE, "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>", "video_token": VIDEO,
+    }  # fmt: skip
+    tokenizer = make_tokenizer(list(places.values()), extra_special_tokens=places)
+    config = SmolVLMConfig(
+        vision_config=SmolVLMVisionConfig(**VISION, image_size=28, patch_size=14),
+        text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE), scale_factor=2, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    size = {"size": {"longest_edge": 28}, "max_image_size": {"longest_edge": 28}}
+    processor = SmolVLMProcessor(
+        image_processor=SmolVLMImageProcessor(**size), tokenizer=tokenizer, image_seq_len=1,
+        video_processor=SmolVLMVideoProcessor(
+            **size, video_sampling={"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 28}}
+        ),
+        chat_template=CHATS["smolvlm"],
+    )  # fmt: skip
+    _save(SmolVLMForConditionalGeneration, config, processor, folder, gain=20)
+
+
+def _save(kind: Any, config: Any, processor: Any, folder: Path, gain: float = 8) -> None:
     torch.manual_seed(0)
     model = kind(config)
     with torch.no_grad():
         for parameter in model.parameters():  # larger than the usual initialisation, so that inputs matter
             if parameter.ndim > 1:
-                parameter.mul_(8.0)
+                parameter.mul_(gain)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
     model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
-SAVERS = {"video-llava": save_video_llava, "llava-onevision": save_llava_onevision, "qwen3-vl": save_qwen3_vl}
+SAVERS = {
+    "video-llava": save_video_llava, "llava-onevision": save_llava_onevision, "qwen3-vl": save_qwen3_vl,
+    "llava-next-video": save_llava_next_video, "internvl": save_internvl, "smolvlm2": save_smolvlm,
+}  # fmt: skip

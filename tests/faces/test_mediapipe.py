@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fclip.data.packed import PackedSample
 from fclip.data.records import PARSING_CLASSES
+from fclip.data.sheet import draw_clips
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceBackend, FaceDetector
 from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts, table
 from fclip.faces.mesh import matrix_to_pose
-from fclip.faces.preview import contact_sheet
 from fclip.faces.registry import create_backend
 from fclip.faces.tracks import fill_gaps
 from tests.faces.clips import decode, picture
@@ -94,8 +95,8 @@ def test_corners_marked_by_hand(backend, samples: Path, tmp_path: Path) -> None:
             track = detector.analyze(crop)
             found = track.landmarks[0, CORNERS] * (box[0, 2:] - box[0, :2]) + box[0, :2]
             errors.append(np.linalg.norm(found - marks, axis=1) / np.linalg.norm(np.subtract(marks[3], marks[0])))
-            clips.append((crop, track, f"{detector.name}: {name}"))
-        contact_sheet(clips, tile=224).save(tmp_path / f"{detector.name}.png")
+            clips.append(PackedSample(name, crop, {"label": detector.name}, track.parsing, track.landmarks))
+        draw_clips(clips, frames=1).save(tmp_path / f"{detector.name}.png")
         assert np.mean(errors) < mean and np.max(errors) < most, detector.name
 
 

@@ -83,7 +83,18 @@ def test_mediapipe_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'fclip\[mediapipe\]'"):
         create_backend("mediapipe")
-    assert {row.name: row.installed for row in list_backends()}["mediapipe"] is False
+    assert {row.name: row.state for row in list_backends()}["mediapipe"] == "not installed"
+
+
+def test_state_tells_what_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FCLIP_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(registry, "find_spec", lambda name: object())
+    assert {row.name: row.state for row in list_backends()} == {
+        "facexformer": "no weights yet", "mediapipe": "no weights yet", "lite": "ready"
+    }
+    (tmp_path / "facexformer.safetensors").touch()
+    assert next(row.state for row in list_backends() if row.name == "facexformer") == "ready"
 
 
 def test_clips_one_by_one_and_together() -> None:

@@ -15,7 +15,6 @@ from fclip.errors import ClipFailure
 from fclip.faces.boxes import intersection_over_union, without_doubles
 from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
 from fclip.faces.linking import link, scene_cuts
-from fclip.faces.preview import contact_sheet
 from fclip.faces.smoothing import bilateral
 from fclip.faces.tracks import fill_gaps, smooth_track
 from tests.faces.clips import decode
@@ -199,14 +198,3 @@ def test_smoothed_track() -> None:
     assert error < 0.6 * before
     assert not smooth.landmarks[20].any() and smooth.landmarks.dtype == np.float32
     assert smooth_track(track, strength=0) is track
-
-
-def test_contact_sheet(tmp_path: Path) -> None:
-    frames, track = np.full((10, 12, 10, 3), 200, np.uint8), fill_gaps(_track(10))
-    sheet = contact_sheet([(frames, track, "first"), (frames[:3], track, "second")], times=4, tile=50)
-    assert sheet.size == (200, 2 * (16 + 3 * 60))
-    pixels = np.asarray(sheet)
-    assert (pixels[16:76, :200] == 200).all()  # frames as they are
-    assert not (pixels[76:136, 50:200] == 200).all()  # parsing colours over them
-    sheet.save(tmp_path / "sheet.png")
-    assert contact_sheet([]).size[1] > 0

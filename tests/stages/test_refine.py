@@ -19,6 +19,11 @@ def test_report_probes_both_sides_and_edits_come_back(workspace, tmp_path):
     leak = json.loads((refined / "leak.json").read_text())
     assert set(leak) == {"before", "after"} == set(report.values["leak"])
     assert 0 <= leak["after"]["interval"][0] <= leak["after"]["accuracy"] <= leak["after"]["interval"][1] <= 1
+    for name in ("before", "after"):
+        lengths = leak[name]["lengths"]
+        assert 5 < lengths["median"] <= lengths["p95"] <= lengths["longest"] <= 77 and lengths["target"] == 35
+        assert lengths["over_limit"] == {"CLIP": 0.0, "Long-CLIP": 0.0}
+        assert any(line.startswith(f"length {name}: {lengths['mean']:.1f} tokens") for line in report.lines)
     key, record = next(iter(read_captions(next(refined.glob("part1-*.jsonl"))).items()))
     before = read_captions(root / "demo7" / "captions" / next(refined.glob("part1-*.jsonl")).name)[key]
     with (refined / "review.csv").open(newline="") as file:

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from fclip.errors import FclipError
 from fclip.faces.facexformer.network import FaceXFormer
-from fclip.faces.weights import cache_folder, find_file, search_folders
+from fclip.faces.weights import FACEXFORMER_FILE, cache_folder, find_file, search_folders
 
-WEIGHTS_FILE = "facexformer.safetensors"
 HUB_REPOSITORY, HUB_FILE, HUB_KEY = "kartiknarayan/facexformer", "ckpts/model.pt", "state_dict_backbone"
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def find_weights() -> Path:
 
     Raises FclipError that names the file, how to make it, and the back ends that do without.
     """
-    path = find_file(WEIGHTS_FILE)
+    path = find_file(FACEXFORMER_FILE)
     if path is not None:
         return path
     try:
@@ -35,9 +34,9 @@ def find_weights() -> Path:
     except (ImportError, OSError, ValueError, RuntimeError, FclipError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise FclipError(
-            f"facexformer: no {WEIGHTS_FILE} in {' or '.join(map(str, search_folders()))}, and the hub did not give it "
-            f"({reason}); download {HUB_FILE} from huggingface.co/{HUB_REPOSITORY} and run: fclip convert model.pt "
-            f"{cache_folder() / WEIGHTS_FILE} --from facexformer; or use --backend mediapipe or --backend lite"
+            f"facexformer: no {FACEXFORMER_FILE} in {' or '.join(map(str, search_folders()))}, and the hub did not "
+            f"give it ({reason}); download {HUB_FILE} from huggingface.co/{HUB_REPOSITORY} and run: fclip convert "
+            f"model.pt {cache_folder() / FACEXFORMER_FILE} --from facexformer; or use --backend mediapipe or lite"
         ) from error
 
 
@@ -47,7 +46,7 @@ def _fetch() -> Path:
 
     log.info("fetching %s of %s from the hub", HUB_FILE, HUB_REPOSITORY)
     source = Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE))
-    return convert_checkpoint(source, cache_folder() / WEIGHTS_FILE)
+    return convert_checkpoint(source, cache_folder() / FACEXFORMER_FILE)
 
 
 def convert_checkpoint(source: Path, target: Path) -> Path:

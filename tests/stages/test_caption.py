@@ -1,0 +1,107 @@
+"""The caption stage with a server: asked once a clip, also after an interruption; label shown or not on record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fclip.data.jsonl import read_captions, write_captions
+from fclip.errors import FclipError, UsageError
+from fclip.stages import caption, pack, preprocess, train
+from tests.captions.chat_server import chat_server, completion
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    with chat_server() as httpd:
+        yield httpd
+
+
+def run(root: Path, server: Any, out: Path, **options: Any):
+    common = {"root": root, "dataset": "demo7", "mllm": "openai", "base_url": server.url, "limit": 7, "out": out}
+    return caption.run(caption.Config(**common, concurrency=1, **options))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_run_that_was_cut_off_asks_for_the_missing_captions_only(workspace, server, tmp_path):
+    out, left = tmp_path / "captions", threading.Semaphore(5)
+    ids: dict[str, int] = {}
+
+    def reply(handler: Any, body: dict[str, Any], tries: int) -> None:
+        tag = json.dumps(body["messages"][0]["content"][0])[-60:]
+        with server.lock:
+            number = ids.setdefault(tag, len(ids))
+        if left.acquire(blocking=False):
+            handler.send(200, completion(f"The lips part {number}."))
+        else:
+            handler.send(401, {"error": {"message": "no credit left"}})
+
+    server.reply = reply
+    frames = {"source": workspace / "demo7" / "source", "out": tmp_path / "frames", "crop": "none", "frames": 2}
+    preprocess.run(preprocess.Config(root=tmp_path, dataset="demo7", workers=1, size=32, limit=7, **frames))
+    options = {"input": tmp_path / "frames", "prices": (1.0, 2.0)}
+    with pytest.raises(FclipError, match="refused: 401 Unauthorized: no credit left"):
+        run(workspace, server, out, **options)
+    (kept,) = [name for name in names(out) if name.endswith(".unfinished")]
+    with (out / kept).open("ab") as file:
+        file.write(b'\n{"input": "cut o')  # as a crash may leave it
+    left.release(100)
+    asked = len(server.bodies)
+    report = run(workspace, server, out, **options)
+    assert report.counts == {"ok": 7, "skipped": 0, "failed": 0}
+    assert len(server.bodies) - asked == 7 - 5
+    assert not [name for name in names(out) if name.endswith(".unfinished")]
+    assert "840 prompt tokens" in report.lines
+    assert report.values["tally"]["cost_usd"] == pytest.approx(7 * (120 * 1 + 4 * 2) / 1e6)
+    records = read_captions(next(out.glob("part*.jsonl")))
+    assert len({record.text for record in records.values()}) == 7
+    assert run(workspace, server, out, **options).values["written"] == 0
+    assert len(server.bodies) == asked + 2
+    fresh = tmp_path / "fresh"
+    run(workspace, server, fresh, **options)
+    assert names(fresh) == names(out)
+    assert all((fresh / name).read_bytes() == (out / name).read_bytes() for name in names(out))
+
+
+def test_labels_are_shown_only_where_asked_and_the_record_says_so(workspace, server, tmp_path):
+    blind = run(workspace, server, tmp_path / "blind")
+    assert not any("LABELS" in line for line in blind.lines)
+    with pytest.raises(FclipError, match="--allow-test-labels"):
+        run(workspace, server, tmp_path / "aware", label_aware=True)
+    assert not (tmp_path / "aware").exists()
+    aware = run(workspace, server, tmp_path / "aware", label_aware=True, allow_test_labels=True)
+    assert any("SAW THE LABELS" in line for line in aware.lines)
+    for folder, shown in (("blind", False), ("aware", True)):
+        for path in (tmp_path / folder).glob("part*.jsonl"):
+            assert all(record.label_shown is shown for record in read_captions(path).values())
+    texts = [body["messages"][0]["content"][-1]["text"] for body in server.bodies]
+    assert sum("Annotation" in text for text in texts) == 7
+    with pytest.raises(UsageError, match="--mllm template has no prompt"):
+        caption.run(caption.Config(root=workspace, dataset="demo7", label_aware=True, out=tmp_path / "t"))
+
+
+def test_train_says_that_captions_saw_the_label(workspace, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    shutil.copytree(workspace, root)
+    for path in sorted((root / "demo7" / "refined").glob("part*.jsonl")):
+        write_captions(path, [replace(r, label_shown=True) for r in read_captions(path).values()])
+    pack.run(pack.Config(root=root, dataset="demo7", workers=1, overwrite=True))
+    monkeypatch.setattr(train, "train_run", lambda *_: {"steps": 0, "loss": 0.0, "trainable": 0})
+    for place, told in ((workspace, False), (root, True)):
+        report = train.run(train.Config(root=place, dataset="demo7", variant="base", fold="1"))
+        assert any("SAW THE LABEL" in line for line in report.lines) is told
+
+
+def test_template_captions_are_not_journalled(workspace, tmp_path):
+    caption.run(caption.Config(root=workspace, dataset="demo7", workers=1, limit=4, out=tmp_path / "c"))
+    assert not [name for name in names(tmp_path / "c") if name.startswith(".")]
