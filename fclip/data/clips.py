@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fclip.data.augment import (
@@ -22,7 +23,7 @@ from fclip.data.augment import (
 from fclip.data.packed import OPTIONAL_FIELDS, PackedSample, parse_packed
 from fclip.data.records import LANDMARKS
 from fclip.data.remote import local_shard
-from fclip.data.sampling import random_per_segment, segment_centres
+from fclip.data.sampling import Timeline, centres_in_time, random_in_time
 from fclip.data.shards import index_shard, parse_info, read_fields
 from fclip.errors import FclipError
 
@@ -66,6 +67,7 @@ class PackedClips:
         only: Collection[str] | None = None,
         allow_missing: bool = False,
     ) -> None:
+        _keep_freed_memory()
         self.view, self.wanted = view, tuple(wanted)
         self._where: dict[str, tuple[Path, dict[str, tuple[int, int]]]] = {}
         chosen = None if only is None else set(only)
@@ -90,6 +92,10 @@ class PackedClips:
         chosen = {name: place for name, place in where.items() if fields is None or name in fields}
         with open(path, "rb") as file:
             return read_fields(file, chosen)
+
+    def shard(self, index: int) -> Path:
+        """Return the shard that a clip lies in."""
+        return self._where[self.keys[index]][0]
 
     def labels(self) -> list[str]:
         """Return the class names of all clips, reading the json of each."""
@@ -138,14 +144,35 @@ class PackedClips:
 
     def _choose_frames(self, sample: PackedSample, epoch: int) -> None:
         """Keep the frames to show: all, or one per segment (random in training, the centre else)."""
-        available, wanted = len(sample.frames), self.view.frames
-        if wanted is None or wanted == available:
+        wanted = self.view.frames
+        if wanted is None or wanted == len(sample.frames):
             return
+        timeline = _timeline(sample)
         if self.view.augmentation:
-            rng = clip_rng(self.view.seed, epoch, sample.key, "frames")
-            chosen = random_per_segment(available, wanted, rng)
+            chosen = random_in_time(timeline, wanted, clip_rng(self.view.seed, epoch, sample.key, "frames"))
         else:
-            chosen = segment_centres(available, wanted)
+            chosen = centres_in_time(timeline, wanted)
         sample.frames = sample.frames[chosen]
         sample.parsing = None if sample.parsing is None else sample.parsing[chosen]
         sample.landmarks = None if sample.landmarks is None else sample.landmarks[chosen]
+
+
+def _timeline(sample: PackedSample) -> Timeline:
+    """When the frames of a sample are shown, by its json; evenly spaced where that does not say so."""
+    count, times, end = len(sample.frames), sample.info.get("times"), sample.info.get("end", "nan")
+    try:
+        seconds = np.asarray(times, np.float64)
+        timeline = Timeline(seconds - seconds[0], float(end) - float(seconds[0]))
+        if seconds.shape == (count,) and (np.diff(seconds) >= 0).all() and timeline.end > timeline.times[-1]:
+            return timeline
+    except (TypeError, ValueError, IndexError):
+        pass  # shards of other programs
+    return Timeline(np.arange(count, dtype=np.float64), float(count))
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what decoding frees, rather than have it faulted in anew for every clip.
+
+    glibc raises its limits to the largest block that was freed, up to 32 MB; elsewhere this does nothing.
+    """
+    bytearray(31 << 20)

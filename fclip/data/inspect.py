@@ -111,8 +111,9 @@ def _checkpoint(path: Path) -> Row:
     try:
         with safe_open(path, framework="numpy") as file:
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  not a mapping
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            metadata: dict[str, Any] = dict(file.metadata() or {})
+        metadata |= dict(json.loads(metadata.pop("fclip", "{}")))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise FclipError(f"{path}: not a readable checkpoint ({error})") from error
     parameters = sum(_product(shape) for shape in shapes)
     facts = {"kind": "checkpoint", "tensors": len(shapes), "parameters": parameters, "bytes": path.stat().st_size}

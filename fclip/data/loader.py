@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from fclip.data.augment import Augmentation
 from fclip.data.clips import FACE_FIELDS, PackedClips, View
 from fclip.data.packed import OPTIONAL_FIELDS
-from fclip.data.sampler import balanced, eval_steps, shuffled, train_steps
+from fclip.data.sampler import Plan
 from fclip.errors import FclipError
 
 Batch = dict[str, Any]
@@ -64,9 +64,8 @@ class ClipLoader:
         self.clips = PackedClips(shards, view, wanted, only, allow_missing)
         if not len(self.clips):
             raise FclipError("the shards hold no clip; check the fold and the stage that made them")
-        self.train, self.seed, self.batch_size = train, seed, batch_size
-        self.rank, self.world_size = rank, world_size
-        self._labels = self.clips.labels() if balance else None
+        labels = self.clips.labels() if balance else None
+        self._plan = Plan(len(self.clips), batch_size, train, seed, rank, world_size, labels)
         self._upcoming: list[Step] = []
         self._batches = DataLoader(
             _Batches(self.clips),
@@ -80,28 +79,16 @@ class ClipLoader:
     @property
     def steps_per_epoch(self) -> int:
         """Number of this rank's batches in every epoch."""
-        return len(self._plan(0))
+        return len(self._plan.steps(0))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from `start_step` on; those before it are not read."""
-        self._upcoming[:] = self._plan(epoch)[start_step:]
+        steps = self._plan.steps(epoch)[start_step:]
+        self._upcoming[:] = [[(epoch, int(index)) for index in step] for step in steps]
         for batch in self._batches:
             if isinstance(batch, FclipError):
                 raise FclipError(str(batch))  # a new one: its traceback must not form a cycle with `batch`
             yield batch
-
-    def _plan(self, epoch: int) -> list[Step]:
-        """The clips of each of this rank's steps."""
-        count = len(self.clips)
-        if not self.train:
-            steps = eval_steps(count, self.batch_size, self.rank, self.world_size)
-        else:
-            if self._labels:
-                order = balanced(self._labels, self.seed, epoch)
-            else:
-                order = shuffled(count, self.seed, epoch)
-            steps = train_steps(order, self.batch_size, self.rank, self.world_size)
-        return [[(epoch, int(index)) for index in step] for step in steps]
 
 
 class _Upcoming:

@@ -77,14 +77,15 @@ def parse_packed(
     if "landmarks" in present:
         sample.landmarks = _parse_landmarks(key, fields["landmarks.npy"], info["frames"])
     if "caption" in present:
-        sample.caption = _parse_text(f"{key}.caption.txt", fields["caption.txt"])
+        sample.caption = parse_text(f"{key}.caption.txt", fields["caption.txt"])
         if "caption.json" in fields:
             name = f"{key}.caption.json"
             sample.caption_info = caption_from_dict(name, parse_json(name, fields["caption.json"]))
     return sample
 
 
-def _parse_text(name: str, data: bytes) -> str:
+def parse_text(name: str, data: bytes) -> str:
+    """Decode a text field; raises FclipError naming the member."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -7,8 +7,36 @@ exactly at (epoch, step), and the ranks of a distributed run share each global b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which of `count` clips make up each of a rank's batches, epoch by epoch.
+
+    train: a new order every epoch (with `labels`, those of the clips: all classes equally often), full batches, equally
+    many on each rank; otherwise the clips' own order, each once over all ranks.
+    """
+
+    count: int
+    batch_size: int
+    train: bool
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    labels: Sequence[str] | None = None
+
+    def steps(self, epoch: int) -> list[np.ndarray]:
+        """The clips of each step of an epoch."""
+        if not self.train:
+            return eval_steps(self.count, self.batch_size, self.rank, self.world_size)
+        if self.labels:
+            order = balanced(self.labels, self.seed, epoch)
+        else:
+            order = shuffled(self.count, self.seed, epoch)
+        return train_steps(order, self.batch_size, self.rank, self.world_size)
 
 
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:

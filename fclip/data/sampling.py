@@ -95,6 +95,18 @@ def centres_in_time(timeline: Timeline, frames: int) -> np.ndarray:
     return np.clip(shown, 0, total - 1)
 
 
+def random_in_time(timeline: Timeline, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices (frames,), rising: the frame shown at a random time in each of `frames` equal parts of the duration.
+
+    Constant frame rate and clips with at most `frames` frames: exactly `random_per_segment`.
+    """
+    total = len(timeline)
+    if total <= frames or timeline.constant_rate:
+        return random_per_segment(total, frames, rng)
+    moments = (np.arange(frames) + rng.random(frames)) * (timeline.end / frames)
+    return np.clip(np.searchsorted(timeline.times, moments, side="right") - 1, 0, total - 1)
+
+
 @dataclass(frozen=True)
 class SamplingPlan:
     """How many frames of a clip are kept: `frames` segment centres, or every frame (None) up to `cap`.

@@ -1,8 +1,9 @@
-"""Contact sheets: a picture of a shard's clips with label, landmarks, parsing and caption."""
+"""Contact sheets: clips with label, landmarks, parsing and caption in one picture; the first thing to look at."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,29 @@ _INK, _PAPER, _POINT = (30, 30, 30), (255, 255, 255), (255, 230, 0)
 
 
 def contact_sheet(path: str | Path, clips: int = 8, frames: int = 8) -> Any:
-    """Return a PIL image of the first clips of a frames or packed shard, or of the first shard in a folder.
+    """Return a PIL image of the first clips of a frames or packed shard, or of a folder of shards.
 
-    Each clip has a line with key, label and part, `frames` of its frames with landmarks, the same under their
-    parsing maps, and its caption. Raises FclipError if there is no clip, or a damaged one.
+    Raises FclipError if there is no clip, or a damaged one.
+    """
+    path = Path(path)
+    shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+    samples = (parse_packed(key, fields) for shard in shards for key, fields in read_shard(shard))
+    chosen = list(islice(samples, clips))
+    if not chosen:
+        raise FclipError(f"{path}: no clip to draw")
+    return draw_clips(chosen, frames)
+
+
+def draw_clips(samples: Iterable[PackedSample], frames: int = 8) -> Any:
+    """Return a PIL image of clips, one below the other.
+
+    Each clip has a line with key, label and part, `frames` of its frames with landmarks, the same under their parsing
+    maps with the number of the frame and, where its json has it, the confidence of the face, and its caption.
     """
     from PIL import Image
 
-    path = Path(path)
-    shard = min(path.glob("*.tar"), default=path) if path.is_dir() else path
-    samples = (parse_packed(key, fields) for key, fields in read_shard(shard))
-    blocks = [_block(sample, frames) for sample in islice(samples, clips)]
-    if not blocks:
-        raise FclipError(f"{shard}: no clip to draw")
-    sheet = Image.new("RGB", (blocks[0].width, sum(block.height for block in blocks)), _PAPER)
+    blocks = [_block(sample, frames) for sample in samples]
+    sheet = Image.new("RGB", (2 * MARGIN + frames * CELL, sum(block.height for block in blocks) or LINE), _PAPER)
     top = 0
     for block in blocks:
         sheet.paste(block, (0, top))
@@ -71,18 +81,25 @@ def _frame_row(sample: PackedSample, frames: int) -> Any:
     if sample.landmarks is not None:
         draw = ImageDraw.Draw(row)
         for place, points in enumerate(sample.landmarks[chosen]):
-            for x, y in points * CELL:
+            for x, y in points * CELL if points.any() else ():  # all 0: no face
                 if 0 <= x < CELL:
                     draw.circle((place * CELL + x, y), 1, fill=_POINT)
     return row
 
 
 def _parsing_row(sample: PackedSample, parsing: np.ndarray, frames: int) -> Any:
-    """Frames side by side, blended with the colours of their parsing maps."""
+    """Frames side by side, blended with the colours of their parsing maps; below, number and confidence."""
+    from PIL import ImageDraw
+
     chosen = segment_centres(len(sample.frames), frames)
     colours = np.array(parsing_palette(), np.float32)[parsing[chosen]]  # (T, H, W, 3)
     blend = PARSING_SHARE * colours + (1 - PARSING_SHARE) * sample.frames[chosen]
-    return _side_by_side(blend.astype(np.uint8))
+    row = _side_by_side(blend.astype(np.uint8))
+    draw, confidence = ImageDraw.Draw(row), sample.info.get("confidence")
+    for place, index in enumerate(chosen):
+        note = str(index) if confidence is None else f"{index}: {confidence[index]:.2f}"
+        draw.text((place * CELL + 3, CELL - LINE), note, fill=_POINT)
+    return row
 
 
 def _side_by_side(frames: np.ndarray) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fclip.data.datasets.base import Dataset, published_facts
 from fclip.data.images import list_frames
+from fclip.data.tables import class_table
 
 _SHOWN = 20  # names kept of each list of offenders
 
@@ -41,17 +42,7 @@ class ValidationReport:
 
     def table(self) -> str:
         """A readable table: clips of each class in each part, then sizes of the folds, then the errors."""
-        parts = list(self.per_part)
-        rows = [["", *parts, "all"]]
-        rows += [
-            [name, *(str(self.per_part[part].get(name, 0)) for part in parts), str(self.per_class.get(name, 0))]
-            for name in self.classes
-        ]
-        rows.append(["all", *(str(sum(self.per_part[part].values())) for part in parts), str(self.clips)])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                           for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-                 for row in rows]
+        lines = class_table(self.classes, self.per_part)
         lines += [
             f"fold {fold}: {sum(sides['train'].values())} train, {sum(sides['test'].values())} test"
             for fold, sides in self.per_fold.items()

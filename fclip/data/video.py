@@ -42,13 +42,14 @@ class FrameSource(Protocol):
 class DecodedClip:
     """Frames taken from one source.
 
-    `frames` uint8 (T, H, W, 3) RGB, upright; `times` (T,) seconds since the first frame; `fps` mean frame rate;
-    `total` frames in the source; `truncated`: the file is damaged or shorter than its header says; `info`: format,
-    codec, rotation (degrees, already applied).
+    `frames` uint8 (T, H, W, 3) RGB, upright; `times` (T,) seconds since the source's first frame; `end`: when what
+    was asked for ends; `fps` mean frame rate; `total` frames in the source; `truncated`: the file is damaged or
+    shorter than its header says; `info`: format, codec, rotation (degrees, already applied).
     """
 
     frames: np.ndarray
     times: np.ndarray
+    end: float
     fps: float
     total: int
     truncated: bool
@@ -77,11 +78,13 @@ def read_clip(
         if start is not None and (start >= timeline.end or (end is not None and end <= start)):
             raise ClipFailure(f"{source}: no frames from {start:g} s on; the video is {timeline.end:.2f} s long")
         first, last = timeline.between(start, end)
-        indices = first + plan.indices(timeline.cut(first, last))
+        part = timeline.cut(first, last)
+        indices = first + plan.indices(part)
         frames, times = _collect(video, indices, source, size)
     finally:
         video.close()
-    return DecodedClip(frames, times, timeline.fps, len(timeline), video.truncated, dict(video.info))
+    end = float(timeline.times[first]) + part.end
+    return DecodedClip(frames, times, end, timeline.fps, len(timeline), video.truncated, dict(video.info))
 
 
 def _collect(
@@ -170,14 +173,15 @@ def iter_frames(source: Path | str, size: Size = None) -> Iterator[tuple[float, 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, quality: int = 20) -> int:
     """Write uint8 RGB frames (H, W, 3) as an H.264 .mp4 file and return their number.
 
-    The file appears whole or not at all. `quality` is x264's constant rate factor (lower is better). Odd sides lose
-    nothing: the last row or column is doubled, as 4:2:0 video needs even ones.
+    The file appears whole or not at all; the same frames give the same bytes. `quality` is x264's constant rate factor
+    (lower is better). Odd sides lose nothing: the last row or column is doubled, as 4:2:0 video needs even ones.
     """
     count = 0
     with atomic_write(path) as partial, av.open(f"file:{partial}", "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(quality), "preset": "veryfast", "threads": "1"}
+        # x264's macroblock tree gives other bytes from one run to the next, even with one thread
+        stream.options = {"crf": str(quality), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
         for picture in frames:
             even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), "edge")
             if count == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fclip.config import CommonConfig, option
 from fclip.errors import FclipError, UsageError
@@ -23,7 +24,7 @@ class Config(CommonConfig):
 
 
 def run(config: Config) -> StageReport:
-    """Describe every path; with --sheet, draw the clips of the first."""
+    """Describe every path; with --sheet, draw the clips of the first shards among them."""
     from fclip.data.files import atomic_write
     from fclip.data.inspect import contact_sheet, describe
 
@@ -36,9 +37,31 @@ def run(config: Config) -> StageReport:
             raise FclipError(f"{path}: no such file or folder")
         rows = describe(path)
         report.values.setdefault("rows", {})[name] = rows
-        report.lines += [name, *("  " + "  ".join(f"{k}={v}" for k, v in row.items()) for row in rows)]
+        report.lines += [name, *(f"  {line}" for line in _tables(rows))]
     if config.sheet:
+        shards = [path for path in map(Path, config.paths) if path.suffix == ".tar" or any(path.glob("*.tar"))]
+        if not shards:
+            raise UsageError("--sheet draws clips: name a shard (.tar), or a folder of them such as packed/")
         with atomic_write(config.sheet) as temp:
-            contact_sheet(Path(config.paths[0])).save(temp, format="PNG")
+            contact_sheet(shards[0]).save(temp, format="PNG")
         report.lines.append(f"contact sheet: {config.sheet}")
     return report
+
+
+def _tables(rows: list[dict[str, Any]]) -> list[str]:
+    """A table for each kind of file, below what all its rows share; one file alone has a line for each fact."""
+    from fclip.data.tables import format_table
+
+    lines: list[str] = []
+    for kind in dict.fromkeys(str(row.get("kind", "damaged")) for row in rows):
+        members = [row for row in rows if str(row.get("kind", "damaged")) == kind]
+        names = list(dict.fromkeys(name for row in members for name in row if name != "kind"))
+        shared = [name for name in names if len({str(row.get(name, "")) for row in members}) == 1]
+        clips = sum(row.get("clips", 0) for row in members)
+        lines.append(f"{len(members)} x {kind}" + (f", {clips} clips" if clips else "") if len(members) > 1 else kind)
+        lines += [f"  {name}: {members[0][name]}" for name in shared]
+        columns = [name for name in names if name not in shared]
+        if columns:
+            table = [columns, *([str(row.get(name, "")) for name in columns] for row in members)]
+            lines += [f"  {line}" for line in format_table(table)]
+    return lines

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fclip.config import ShardConfig, option
 from fclip.errors import FclipError
 from fclip.stages.inputs import shard_tasks, take
+from fclip.stages.modalities import lacking
 from fclip.stages.result import StageReport
 from fclip.stages.runner import ShardResult, ShardTask, run_shards
 from fclip.stages.workspace import dataset_folder, require_folder, stage_input, stage_output
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class Config(ShardConfig):
     """Join frames, face maps and captions into the WebDataset shards that train, eval and zeroshot read.
 
-    A clip without faces or caption is skipped and listed; with --allow-missing it is packed without them.
+    A clip without face analysis or caption stops the command before it starts, unless an earlier stage gave the
+    reason (no face was found, say): such a clip is skipped and listed. With --allow-missing all are packed, without
+    what they lack. Clips of each class and part are counted in the manifest.
 
     Example:  fclip pack
               fclip pack --captions none --allow-missing
@@ -38,11 +40,24 @@ class Config(ShardConfig):
 
 
 def run(config: Config) -> StageReport:
-    """Pack every frames shard; counts per class go into the report."""
+    """Pack every frames shard; counts per class and part go into the manifest and the report."""
     from fclip.data.files import read_json
     from fclip.data.splits import read_classes
+    from fclip.data.tables import class_table
 
     folder = stage_input(config, "frames")
+    tasks = _tasks(config, folder)
+    missing = _check_missing(config, tasks)
+    classes = list(read_classes(folder))
+    extra = {"classes.json": classes, "splits.json": read_json(folder / "splits.json")}
+    report = run_shards(PackStage(config), tasks, stage_output(config, "packed"), config, extra)
+    report.lines += class_table(classes, dict(sorted(report.values.get("tally", {}).get("parts", {}).items())))
+    report.lines += missing
+    return report
+
+
+def _tasks(config: Config, folder: Path) -> list[ShardTask]:
+    """A task for each frames shard with the part files that are joined to it."""
     tasks = []
     for task in shard_tasks(folder, ".tar", "frames", config.limit):
         inputs = [*task.inputs]
@@ -55,13 +70,29 @@ def run(config: Config) -> StageReport:
                     f"{path}: this shard has no {suffix[1:]} part; run the stage that makes it, or --allow-missing"
                 )
         tasks.append(ShardTask(task.stem, tuple(inputs), task.payload))
-    extra = {"classes.json": list(read_classes(folder)), "splits.json": read_json(folder / "splits.json")}
-    out = stage_output(config, "packed")
-    report = run_shards(PackStage(config), tasks, out, config, extra)
-    counts = class_counts(out, [task.stem for task in tasks])
-    report.values["classes"] = counts
-    report.lines.append("clips a class: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    return report
+    return tasks
+
+
+def _check_missing(config: Config, tasks: list[ShardTask]) -> list[str]:
+    """A line about each modality that clips lack; FclipError if no stage says why and it is not allowed."""
+    clips: dict[str, list[str]] = {}
+    unexplained: dict[str, list[str]] = {}
+    for task in tasks:
+        for key, row in lacking(config, task).items():
+            for name, reason in row.items():
+                clips.setdefault(name, []).append(key)
+                if not reason:
+                    unexplained.setdefault(name, []).append(key)
+    if unexplained and not config.allow_missing:
+        listed = "; ".join(f"{len(keys)} clips lack a {name}: {_some(keys)}" for name, keys in unexplained.items())
+        raise FclipError(f"{listed}; run the stage that makes it, or pack them without by --allow-missing")
+    fate = "packed without" if config.allow_missing else "skipped for lack of a"
+    return [f"{len(keys)} clips {fate} {name}: {_some(keys)}" for name, keys in clips.items()]
+
+
+def _some(keys: list[str], most: int = 10) -> str:
+    """The first keys, and that there are more."""
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def _side_inputs(config: Config) -> Iterator[tuple[Path, str]]:
@@ -76,25 +107,10 @@ def _side_inputs(config: Config) -> Iterator[tuple[Path, str]]:
             yield require_folder(folder, "refined", config), ".jsonl"
 
 
-def class_counts(folder: Path, stems: list[str]) -> dict[str, int]:
-    """Clips of each class in packed shards (reads their json fields only)."""
-    import json
-
-    from fclip.data.shards import read_shard
-    from fclip.data.splits import read_classes
-
-    counter: Counter[str] = Counter()
-    for stem in stems:
-        path = folder / f"{stem}.tar"
-        if path.is_file():
-            counter.update(json.loads(fields["json"])["label"] for _, fields in read_shard(path))
-    return {name: counter[name] for name in read_classes(folder)}
-
-
 class PackStage:
     """Join the parts of a shard, clip by clip."""
 
-    name, version, suffix = "pack", 1, ".tar"
+    name, version, suffix = "pack", 2, ".tar"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -113,27 +129,31 @@ class PackStage:
         from fclip.data.caches import FacesPart
         from fclip.data.jsonl import read_captions
         from fclip.data.packed import packed_fields
-        from fclip.data.shards import ShardWriter, read_shard
+        from fclip.data.shards import ShardWriter, parse_info, read_shard
 
         parts = {path.suffix: path for path in task.inputs[1:]}
         captions = read_captions(parts[".jsonl"]) if ".jsonl" in parts else {}
+        without = lacking(self.config, task)
         result = ShardResult()
         with contextlib.ExitStack() as stack:
             faces = stack.enter_context(FacesPart(parts[".h5"])) if ".h5" in parts else None
             writer = stack.enter_context(ShardWriter(out))
             for key, fields in take(read_shard(task.inputs[0]), task.payload):
+                lost = without.get(key, {})
+                if lost and not self.config.allow_missing:
+                    reasons = [f"no {name}" + (f" ({reason})" if reason else "") for name, reason in lost.items()]
+                    result.skipped.append((key, ", ".join(reasons)))
+                    continue
                 try:
                     track = _track(faces, key, fields)
                     caption = self._caption(captions.get(key), key, fields)
-                    lacking = self._lacking(track, caption)
-                    if lacking and not self.config.allow_missing:
-                        result.skipped.append((key, f"no {' and no '.join(lacking)}"))
-                        continue
-                    writer.write(key, packed_fields(key, fields, track, caption))
+                    packed = packed_fields(key, fields, track, caption)
                 except FclipError as failure:
                     result.failed.append((key, str(failure)))
                     continue
+                writer.write(key, packed)
                 result.ok.append(key)
+                _count(result.tally, parse_info(key, packed), lost)
         return result
 
     def _caption(self, record: CaptionRecord | None, key: str, fields: dict[str, bytes]) -> CaptionRecord | None:
@@ -146,12 +166,15 @@ class PackStage:
         text = parse_info(key, fields).get("caption") if self.config.captions == "human" else None
         return CaptionRecord(key, text, "human", "", "", [], {}, True) if text else None
 
-    def _lacking(self, track: FaceTrack | None, caption: CaptionRecord | None) -> list[str]:
-        wanted = {
-            "face analysis": self.config.faces == "cache" and track is None,
-            "caption": self.config.captions != "none" and caption is None,
-        }
-        return [name for name, lacks in wanted.items() if lacks]
+
+def _count(tally: dict[str, Any], info: dict[str, Any], lost: Iterable[str]) -> None:
+    """Add a packed clip to the counts of its class, its part, and of what clips were packed without."""
+    part = tally.setdefault("parts", {}).setdefault(info.get("part", "?"), {})
+    for group in (tally.setdefault("classes", {}), part):
+        group[info["label"]] = group.get(info["label"], 0) + 1
+    for name in lost:
+        missing = tally.setdefault("packed without", {})
+        missing[name] = missing.get(name, 0) + 1
 
 
 def _track(faces: FacesPart | None, key: str, fields: dict[str, bytes]) -> FaceTrack | None:

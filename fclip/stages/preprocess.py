@@ -15,8 +15,12 @@ from fclip.stages.result import StageReport
 from fclip.stages.runner import ShardResult, ShardTask, run_shards
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fclip.data.datasets import Dataset
     from fclip.data.records import Clip, FrameSample
+    from fclip.data.sampling import SamplingPlan
+    from fclip.data.video import DecodedClip
 
 
 @dataclass(frozen=True)
@@ -25,18 +29,27 @@ class Config(ShardConfig):
 
     Takes the rendered data sets (demo7, demo11), the official layouts, a folder of class folders, or a CSV with
     columns path,label[,part][,caption]. Every clip becomes one film strip of T frames; clips that cannot be read are
-    listed with the reason, the rest goes on.
+    listed with the reason, the rest goes on. More frames than the model takes (all, or say 48) let training draw a
+    random one of each segment, as DFER-CLIP does; evaluation takes the segments' centres.
 
     Example:  fclip preprocess --dataset demo7 --crop lite
-              fclip preprocess --dataset csv --source clips.csv --name mine --crop mediapipe
+              fclip preprocess --dataset csv --source clips.csv --name mine --crop mediapipe --all-faces
     """
 
     source: Path | None = option(None, "folder (or CSV file) of the data set [<root>/<dataset>/source]")
     name: str | None = option(None, "name in the workspace; for folder and csv the source's own name by default")
-    frames: int = option(16, "frames a clip: centres of equal segments of its duration", output=True)
+    frames: str = option(
+        "16",
+        "frames a clip: centres of equal segments of its duration; all = every frame, up to 512 and to a strip of "
+        "65,500 rows (292 at size 224)",
+        output=True,
+    )
     size: int = option(224, "side of the square frames in pixels", output=True)
     crop: Literal["none", "lite", "mediapipe"] = option(
         "none", "how to find the face; none = the whole frame (clips that are face crops already)", output=True
+    )
+    all_faces: bool = option(
+        False, "a clip for every face (KEY_face1, KEY_face2 ...), not only the main one", output=True
     )
     margin: float = option(1.5, "side of the crop / larger extent of the face", output=True)
     quality: int = option(95, "JPEG quality of the film strips", output=True)
@@ -60,6 +73,8 @@ def run(config: Config) -> StageReport:
     clips = dataset.clips[: config.limit]
     if not clips:
         raise FclipError(f"{config.source or dataset.name}: the data set holds no clips")
+    if config.all_faces:
+        _check_keys(clips)
     lines = _validate(dataset, config, out)
     tasks = list(_tasks(clips, config.shard_size))
     splits = {
@@ -83,10 +98,27 @@ def _folds(dataset: Dataset, clips: list[Clip]) -> dict[str, dict[str, list[str]
 
 
 def _check(config: Config) -> None:
-    if not 1 <= config.frames <= 512 or not 16 <= config.size <= 1024:
-        raise UsageError(f"--frames {config.frames} --size {config.size}: frames 1 to 512, size 16 to 1024")
-    if config.frames * config.size > 65_000:
-        raise UsageError(f"--frames {config.frames} x --size {config.size}: over a JPEG strip's 65,000 rows")
+    if not 16 <= config.size <= 1024:
+        raise UsageError(f"--size {config.size}: give 16 to 1024 pixels")
+    sampling_plan(config)
+    if config.all_faces and config.crop == "none":
+        raise UsageError("--all-faces needs a way to find them: add --crop mediapipe or --crop lite")
+
+
+def sampling_plan(config: Config) -> SamplingPlan:
+    """What --frames means for strips of frames of --size; raises UsageError."""
+    from fclip.data.sampling import DEFAULT_CAP, SamplingPlan
+    from fclip.data.strips import MAX_ROWS
+
+    return SamplingPlan.parse(config.frames, min(DEFAULT_CAP, MAX_ROWS // config.size))
+
+
+def _check_keys(clips: list[Clip]) -> None:
+    """The keys that --all-faces makes must not be those of other clips."""
+    keys = {clip.key for clip in clips}
+    for key in keys:
+        if key.rpartition("_face")[0] in keys and key.rpartition("_face")[2].isdecimal():
+            raise FclipError(f"clip {key} is named like a face of another clip; rename it, or leave out --all-faces")
 
 
 def workspace_name(config: Config) -> str:
@@ -130,19 +162,24 @@ def open_source(config: Config) -> Dataset:
 
 
 def _validate(dataset: Dataset, config: Config, out: Path) -> list[str]:
-    """Validate before any work; write validation.json; raise unless --accept-mismatch."""
-    from fclip.data.files import write_json
+    """Validate before any work and return the table; raise unless --accept-mismatch.
+
+    Writes validation.json and, the same as a table, validation.txt beside the frames folder.
+    """
+    from fclip.data.files import atomic_write, write_json
     from fclip.data.validation import validate
 
     found = validate(dataset)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out.parent / "validation.json", found.as_dict())
+    with atomic_write(out.parent / "validation.txt") as temporary:
+        temporary.write_text(found.table() + "\n", encoding="utf-8")
     if not found.ok and not config.accept_mismatch:
         raise FclipError(
             f"{dataset.name}: {len(found.errors)} mismatches, the first: {found.errors[0]}; "
-            f"all in {out.parent / 'validation.json'}; --accept-mismatch goes on"
+            f"all in {out.parent / 'validation.txt'} (and .json); --accept-mismatch goes on"
         )
-    return [f"mismatch accepted: {line}" for line in found.errors[:5]]
+    return found.table().splitlines()
 
 
 def _tasks(clips: list[Clip], shard_size: int) -> Iterator[ShardTask]:
@@ -167,7 +204,7 @@ def _size(source: str) -> int:
 class FramesStage:
     """Decode, crop and encode the clips of a shard."""
 
-    name, version, suffix = "preprocess", 1, ".tar"
+    name, version, suffix = "preprocess", 2, ".tar"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -204,49 +241,62 @@ class FramesStage:
             for row in task.payload:
                 clip = Clip(**{k: v for k, v in row.items() if k != "bytes"})
                 try:
-                    sample = self.read(clip)
+                    samples = [
+                        (sample.key, frame_sample_fields(sample, quality=self.config.quality))
+                        for sample in self.read(clip)
+                    ]
                 except ClipFailure as failure:
                     result.failed.append((clip.key, str(failure)))
                     continue
-                writer.write(clip.key, frame_sample_fields(sample, quality=self.config.quality))
-                result.ok.append(clip.key)
+                for key, fields in samples:
+                    writer.write(key, fields)
+                    result.ok.append(key)
         return result
 
-    def read(self, clip: Clip) -> FrameSample:
-        """Sample and crop one clip; raises ClipFailure with the reason."""
-        from fclip.data.records import FrameSample
-        from fclip.data.sampling import SamplingPlan
+    def read(self, clip: Clip) -> Iterator[FrameSample]:
+        """Sample and crop one clip: one sample, or one for each face; raises ClipFailure with the reason."""
         from fclip.data.video import read_clip
-        from fclip.faces.crop import crop_faces, find_face_track
+        from fclip.stages.cropping import face_clips
 
-        config = self.config
-        source = Path(clip.source)
-        whole = (config.size, config.size) if config.crop == "none" else None
-        decoded = read_clip(source, SamplingPlan(config.frames), size=whole)
-        frames, boxes, confidence = decoded.frames, None, None
-        if whole is None:
-            track = find_face_track(decoded.frames, decoded.times, self.detector, margin=config.margin)
-            frames = crop_faces(decoded.frames, track.boxes, config.size)
-            boxes, confidence = track.boxes, track.confidence
+        config, source = self.config, Path(clip.source)
+        plan = sampling_plan(config)
+        if config.crop == "none":
+            decoded = read_clip(source, plan, size=(config.size, config.size))
+            yield self._sample(clip, clip.key, decoded, decoded.frames, {})
+            return
+        for face in face_clips(source, plan, self.detector, config.margin, config.size, config.all_faces):
+            key, facts = clip.key, dict[str, Any]()
+            if config.all_faces and face.track["of"] > 1:
+                key = f"{clip.key}_face{face.track['number']}"
+                facts["track"] = {"clip": clip.key, **face.track}
+            facts["crop_boxes"] = [[round(float(v), 2) for v in box] for box in face.boxes]
+            facts["crop_confidence"] = [round(float(c), 3) for c in face.confidence]
+            yield self._sample(clip, key, face.clip, face.crops, facts)
+
+    def _sample(
+        self, clip: Clip, key: str, decoded: DecodedClip, frames: np.ndarray, facts: dict[str, Any]
+    ) -> FrameSample:
+        """Frames (T, S, S, 3) with what the shard's json says about them."""
+        from fclip.data.records import FrameSample
+
         info = {
-            "key": clip.key,
-            "dataset": workspace_name(config),
+            "key": key,
+            "dataset": workspace_name(self.config),
             "label": clip.label,
             "part": clip.part,
-            "source": source.name,
+            "source": Path(clip.source).name,
             "fps": round(float(decoded.fps), 3),
             "times": [round(float(t), 4) for t in decoded.times],
-            "crop_boxes": None if boxes is None else [[round(float(v), 2) for v in box] for box in boxes],
-            "crop_confidence": None if confidence is None else [round(float(c), 3) for c in confidence],
-            "height": config.size,
-            "width": config.size,
-            "frames": len(frames),
+            "end": round(float(decoded.end), 4),
+            "crop_boxes": None,
+            "crop_confidence": None,
             "truncated": bool(decoded.truncated),
-            "sha256": _source_hash(source),
+            "sha256": _source_hash(Path(clip.source)),
+            **facts,
             **({"caption": clip.caption} if clip.caption else {}),
             **clip.meta,
         }
-        return FrameSample(clip.key, frames, info)
+        return FrameSample(key, frames, info)
 
 
 def _source_hash(source: Path) -> str:

@@ -7,17 +7,16 @@ folds, seed, clips, version). No person occurs in two parts, nor in both data se
 from __future__ import annotations
 
 import csv
-import io
 import multiprocessing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from fclip.data.files import atomic_write, write_json
+from fclip.data.video import write_video
 from fclip.errors import UsageError
 from fclip.synth.clips import render_clip, sample_clip
 from fclip.synth.resources import table
@@ -122,20 +121,5 @@ def _write_clip(job: Job) -> tuple[str, str]:
     """Render and encode one clip; returns its key and caption. Runs in a worker process."""
     clip, classes, path = job
     rendered = render_clip(sample_clip(clip.label, clip.identity, clip.seed, classes), SIZE)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(encode(rendered.frames, rendered.fps, clip.quality))
+    write_video(path, rendered.frames, rendered.fps, clip.quality)
     return clip.key, rendered.caption
-
-
-def encode(frames: np.ndarray, fps: float, quality: int) -> bytes:
-    """Encode frames (T, H, W, 3) uint8 RGB, even H and W, as an H.264 .mp4 file; equal input gives equal bytes."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=round(fps))
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        # x264's macroblock tree gives other bytes from one run to the next, even with one thread
-        stream.options = {"crf": str(quality), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()

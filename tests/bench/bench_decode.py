@@ -2,7 +2,8 @@
 
 PyAV alone means: open the file and decode, on one thread, the frames that must be decoded (up to the last one wanted),
 with no conversion to RGB and no list of time stamps. fclip's side does all that `preprocess --crop none` needs of the
-decoder: packet scan, sampling plan, 16 frames as RGB at 224 x 224.
+decoder: packet scan, sampling plan, 16 frames as RGB at 224 x 224. The whole stage, with hashing, JPEG and shard, stands
+beside it, and its clips per second by the clock with one and two workers.
 
     python -m tests.bench.bench_decode [--minutes 10] [--repeats 5]
 """
@@ -10,8 +11,11 @@ decoder: packet scan, sampling plan, 16 frames as RGB at 224 x 224.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,8 +25,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from fclip.data.records import Clip
 from fclip.data.sampling import SamplingPlan
 from fclip.data.video import iter_windows, open_source, read_clip
+from fclip.stages import preprocess
+from fclip.stages.runner import ShardTask
 
 PLAN = SamplingPlan(16)
 SIZE = (224, 224)
@@ -75,6 +82,15 @@ def decode_until(path: Path, last: int | None) -> int:
     return count
 
 
+def preprocess_clip(path: str | Path, out: Path) -> None:
+    """All that `fclip preprocess --crop none` does with one clip, in this process."""
+    stage = preprocess.FramesStage(preprocess.Config(dataset="bench"))
+    payload = [dataclasses.asdict(Clip("clip", str(path), "neutral", "train")) | {"bytes": 0}]
+    result = stage.process(ShardTask("train-00000", payload=payload), out)
+    if not result.ok:
+        raise SystemExit(f"{path}: {result.failed}")
+
+
 def compare(path: Path, repeats: int) -> float:
     """fclip's speed of reading 16 frames as a share of PyAV's of decoding up to the last of them."""
     source = open_source(path)
@@ -82,8 +98,32 @@ def compare(path: Path, repeats: int) -> float:
     source.close()
     alone = best(lambda: decode_until(path, last), repeats)
     ours = best(lambda: read_clip(path, PLAN, size=SIZE), repeats)
-    print(f"  {path.name:28s} PyAV {alone * 1e3:7.1f} ms   fclip {ours * 1e3:7.1f} ms   speed x {alone / ours:.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        stage = best(lambda: preprocess_clip(path, Path(folder) / "clip.tar"), repeats)
+    print(
+        f"  {path.name:28s} PyAV {alone * 1e3:7.1f} ms   fclip {ours * 1e3:7.1f} ms   speed x {alone / ours:.2f}"
+        f"   whole stage {stage * 1e3:7.1f} ms   x {alone / stage:.2f}"
+    )
     return alone / ours
+
+
+def compare_workers(clip: Path, root: Path, clips: int = 96) -> None:
+    """Clips per second of `fclip preprocess --crop none` by the clock, with one worker process and with two.
+
+    From the first finished shard to the last, so that the start (libraries, processes) does not count.
+    """
+    source = root / "many" / "neutral"
+    source.mkdir(parents=True)
+    for number in range(clips):
+        (source / f"clip{number}.mp4").hardlink_to(clip)
+    rates = []
+    for workers in (1, 2):
+        command = [sys.executable, "-m", "fclip", "preprocess", "--dataset", "folder", "--source", str(source.parent)]
+        command += ["--root", str(root / f"w{workers}"), "--shard-size", "8", "--workers", str(workers)]
+        subprocess.run(command, check=True, capture_output=True)
+        ends = sorted(path.stat().st_mtime for path in (root / f"w{workers}").rglob("*.tar"))
+        rates.append(8 * (len(ends) - workers) / (ends[-1] - ends[workers - 1]))
+    print(f"{clips} clips like {clip.name}: 1 worker {rates[0]:.1f} clips/s, 2 workers x {rates[1] / rates[0]:.2f}")
 
 
 def peak_memory(job: str, path: Path) -> float:
@@ -94,10 +134,13 @@ def peak_memory(job: str, path: Path) -> float:
 
 
 def _measure(job: str, path: str) -> float:
+    import webdataset  # noqa: F401  what the job imports anyway
+
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the recorded peak back
-    if job == "clip":
-        read_clip(path, PLAN, size=SIZE)
+    if job == "preprocess":
+        with tempfile.TemporaryDirectory() as folder:
+            preprocess_clip(path, Path(folder) / "clip.tar")
     else:
         for _ in iter_windows(path, 4.0, 2.0, 16, SIZE):
             pass
@@ -130,7 +173,8 @@ def main() -> None:
         sparse = best(lambda: read_clip(long, PLAN, size=SIZE), args.repeats)
         ratio = everything / sparse
         print(f"{args.minutes} minutes, 16 frames: {sparse * 1e3:.0f} ms; decoding everything takes x {ratio:.1f}")
-        for job in ("clip", "windows"):
+        compare_workers(clips[0], root)
+        for job in ("preprocess", "windows"):
             small, large = peak_memory(job, short), peak_memory(job, long)
             print(f"peak memory of {job}: {small:.0f} MiB for 10 s, {large:.0f} MiB for {args.minutes} minutes")
 

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "part1-00000.failed.jsonl").write_bytes(json_bytes({"key": "d", "reason": "no face"}) + b"\n")
     write_features(tmp_path / "captions.h5", {"1": np.ones((1, 4), np.float32)}, "model", {})
     save_file({"x": np.ones((3, 4), np.float32), "y": np.ones(5, np.float32)}, tmp_path / "best.safetensors",
-              metadata={"format": "fclip-1", "variant": "base"})  # fmt: skip
+              metadata={"fclip": '{"format": "fclip-1", "variant": "base"}'})  # fmt: skip
     write_splits(tmp_path, Splits("toy", {"a": "part1", "b": "part2"}, {}))
     write_classes(tmp_path, ["anger", "fear"])
     (tmp_path / "manifest.json").write_text("{}")
@@ -106,7 +106,10 @@ def test_a_sheet_of_a_folder_and_of_other_scripts(tmp_path: Path) -> None:
         fields = packed_fields("a", frame_sample_fields(frame_sample("a")), None, make_caption("a", "嘴角上扬"))
         writer.write("a", fields)
     assert contact_sheet(tmp_path).size[0] == 8 * 112 + 12
+    packed_shard(tmp_path / "part2-00000.tar", ["b", "c"], faces=False)
+    one, three = contact_sheet(tmp_path, clips=1), contact_sheet(tmp_path)
+    assert one.size[1] < three.size[1] < 3 * one.size[1] + 1  # goes on in the next shard
     with ShardWriter(tmp_path / "part0-00000.tar"):
         pass
     with pytest.raises(FclipError, match=r"part0-00000\.tar: no clip"):
-        contact_sheet(tmp_path)
+        contact_sheet(tmp_path / "part0-00000.tar")

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fclip.data.sampling import SamplingPlan, Timeline, centres_in_time, random_per_segment, segment_centres
+from fclip.data.sampling import (
+    SamplingPlan,
+    Timeline,
+    centres_in_time,
+    random_in_time,
+    random_per_segment,
+    segment_centres,
+)
 from fclip.errors import UsageError
 
 counts = st.integers(1, 3000)
@@ -91,6 +98,21 @@ def test_variable_rate_is_sampled_by_time() -> None:
     np.testing.assert_array_equal(times[indices[:4]], [0.125, 0.375, 0.625, 0.875])
     for index, centre in zip(indices, centres, strict=True):  # the frame on the screen at that time
         assert times[index] <= centre < np.append(times, 4.0)[index + 1]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_training_draws_by_time(seed: int) -> None:
+    """Constant rate: by index. Otherwise the frame shown at some moment of each equal part of the duration."""
+    np.testing.assert_array_equal(
+        random_in_time(steady(90), 16, np.random.default_rng(seed)),
+        random_per_segment(90, 16, np.random.default_rng(seed)),
+    )
+    times = np.concatenate([np.arange(40) / 40, [1.0, 1.75, 2.5, 3.25]])
+    indices = random_in_time(Timeline(times, 4.0), 16, np.random.default_rng(seed))
+    ends = np.append(times, 4.0)[1:]
+    parts = np.arange(16) / 4
+    assert (np.diff(indices) >= 0).all() and (indices < 40).sum() == 4
+    assert (times[indices] < parts + 0.25).all() and (ends[indices] >= parts).all()  # on the screen within the part
 
 
 @given(st.lists(st.floats(0.001, 2.0), min_size=1, max_size=80), wanted)

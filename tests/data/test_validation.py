@@ -14,7 +14,10 @@ from release_layouts import write_text
 from fclip.data.datasets import Dataset, open_dataset
 from fclip.data.datasets.base import class_names, published_facts
 from fclip.data.records import Clip
+from fclip.data.splits import read_classes, read_splits
 from fclip.data.validation import validate
+from fclip.errors import FclipError
+from fclip.stages import preprocess
 
 NONE: dict[str, object] = {}  # no published counts: the copies are miniatures
 
@@ -39,8 +42,8 @@ def test_counts_and_table(tmp_path: Path) -> None:
     assert report.per_part["part1"]["happiness"] == 1 and set(report.per_part) == {f"part{k}" for k in range(1, 6)}
     assert sum(report.per_fold["2"]["train"].values()) == 28 and sum(report.per_fold["2"]["test"].values()) == 7
     lines = report.table().splitlines()
-    assert lines[0].split() == ["part1", "part2", "part3", "part4", "part5", "all"]
-    assert lines[1].split() == ["happiness", "1", "1", "1", "1", "1", "5"]
+    assert lines[0].split() == ["part1", "part2", "part3", "part4", "part5", "all", "share"]
+    assert lines[1].split() == ["happiness", "1", "1", "1", "1", "1", "5", "14.3", "%"]
     assert lines[8].split() == ["all", "7", "7", "7", "7", "7", "35"]
     assert "fold 5: 28 train, 7 test" in lines
 
@@ -54,6 +57,26 @@ def test_published_counts(tmp_path: Path) -> None:
     assert "fold 1 test: 1 disgust, published are 29" in report.errors
     assert "fold 5 train: 28 clips, published are 9361" in report.errors
     assert "error: 35 clips, published are 11697" in report.table()
+
+
+def test_the_command_stops_at_a_mismatch_or_goes_on(tmp_path: Path) -> None:
+    """Both reports are there before any work; accepted, every fold's parts become shards with the official names."""
+    layouts.write_dfew(tmp_path / "release")
+    options = {"root": tmp_path, "dataset": "dfew", "source": tmp_path / "release", "workers": 1}
+    options |= {"frames": "2", "size": 16}
+    with pytest.raises(FclipError, match=r"35 clips, published are 11697; all in .*validation\.txt") as caught:
+        preprocess.run(preprocess.Config(**options))
+    assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
+    assert {path.name for path in (tmp_path / "dfew").iterdir()} == {"validation.json", "validation.txt"}
+    assert json.loads((tmp_path / "dfew" / "validation.json").read_text())["ok"] is False
+    table = (tmp_path / "dfew" / "validation.txt").read_text().splitlines()
+    assert "error: fold 1 test: 1 disgust, published are 29" in table
+    report = preprocess.run(preprocess.Config(**options, accept_mismatch=True))
+    assert report.counts["ok"] == 35 and set(table) <= set(report.lines)
+    frames = tmp_path / "dfew" / "frames"
+    assert {path.stem for path in frames.glob("*.tar")} == {f"part{k}-00000" for k in range(1, 6)}
+    assert read_classes(frames) == class_names("dfew")
+    assert read_splits(frames).fold_parts(3, "test") == ["part3"]
 
 
 def _published_clips(name: str, table: str) -> Dataset:
