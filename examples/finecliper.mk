@@ -52,7 +52,7 @@ per-class: $(call trained,$(VARIANTS)) ## Table 2: recall of each class
 # people, so it is a source for itself too: in-domain, fold by fold.
 SOURCES := $(OTHERS) $(filter mafw demo11,$(DATASET))
 define transfer
-	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(SHORT)
+	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(tuned.$(2)) $(SHORT)
 
 endef
 zero-shot: $(call packed,$(DATASET)) $(foreach source,$(OTHERS),$(call packed,$(source))) ## Table 3: zero-shot transfer to DATASET

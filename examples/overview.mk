@@ -1,4 +1,6 @@
 # All methods on one data set in one table with intervals: `make -f overview.mk table`, on demo7 over its five folds.
+#   make -f overview.mk table SEEDS="0 1 2"              means and deviations over seeds too
+# A run that is finished is kept, one that was cut off goes on: run the same command again.
 options.base         = --variant base --clip $(CLIP)
 options.star         = --variant star --clip $(CLIP)
 options.dagger       = --variant dagger --clip $(CLIP)

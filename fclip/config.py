@@ -112,8 +112,8 @@ def convert_value(name: str, value: Any, annotation: Any, where: str) -> Any:
             result: Any = tuple(inner(item) for item in value)
         elif isinstance(value, str):
             result = _parse_text(value, kind)
-        elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-            result = float(value)
+        elif kind in (float, str) and isinstance(value, int) and not isinstance(value, bool):
+            result = kind(value)
         elif choices is not None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
             result = value
         else:

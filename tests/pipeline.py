@@ -14,7 +14,7 @@ def build_workspace(root: Path, dataset: str = "demo7", clips: int = CLIPS) -> P
     common = {"root": root, "dataset": dataset}
     one = {**common, "workers": 1}
     synth.run(synth.Config(**common, clips=clips))
-    preprocess.run(preprocess.Config(**one, crop="lite", frames=4, size=80, shard_size=4))
+    preprocess.run(preprocess.Config(**one, crop="lite", frames="4", size=80, shard_size=4))
     face_analyze.run(face_analyze.Config(**one, backend="lite"))
     caption.run(caption.Config(**one))
     refine.run(refine.Config(**one))

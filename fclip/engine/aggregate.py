@@ -57,23 +57,39 @@ def _row(members: list[dict[str, Any]]) -> dict[str, Any]:
     support = np.maximum(confusion.sum(1), 1)
     row["pooled_uar"] = float((np.diag(confusion) / support)[confusion.sum(1) > 0].mean())
     row["pooled_war"] = float(np.trace(confusion) / max(confusion.sum(), 1))
-    row["recall"] = {name: float(v) for name, v in zip(first["classes"], np.diag(confusion) / support, strict=True)}
+    recall = zip(first["classes"], np.diag(confusion) / support, confusion.sum(1), strict=True)
+    row["recall"] = {name: float(value) if clips else None for name, value, clips in recall}
     row["confusion"], row["classes"] = confusion.tolist(), first["classes"]
     return row
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The rows as aligned text: UAR and WAR in percent, deviation over seeds, folds, seeds, flags."""
-    lines = [f"{'data set':18s} {'variant':14s} {'UAR':>6s} {'WAR':>6s} {'+-WAR':>6s}  folds seeds  selection"]
+    """The rows as aligned text, in percent: mean over folds with 95 % interval, pooled over folds, flags.
+
+    Deviations over seeds stand beside where there are several.
+    """
+    lines = [
+        f"{'data set':18s} {'variant':14s} {'UAR':>6s} {'95 %':13s} {'WAR':>6s} {'95 %':13s} {'pooled UAR, WAR':16s}"
+        " folds seeds  selection"
+    ]
     for row in sorted(rows, key=lambda r: (r["dataset"], r["war"])):
         name = f"{row['source']}->{row['dataset']}" if row.get("source") else row["dataset"]
-        flags = [row["selection"] or "-", *(["in-domain"] if row.get("in_domain") else [])]
+        flags = [row["selection"] or "-", *(["in-domain"] if row.get("in_domain") else []), *(row.get("set") or ())]
         if row["selection"] == "best-on-test":
             flags.append("(chosen on the test part)")
         if row.get("captions") and row["captions"].get("label_shown"):
             flags.append("(captions saw the label)")
+        if len(row["seeds"]) > 1:
+            deviations = (100 * row[f"{metric}_deviation"] for metric in ("uar", "war"))
+            flags.append("over seeds: UAR +- {:.2f}, WAR +- {:.2f}".format(*deviations))
         lines.append(
-            f"{name:18s} {row['variant']:14s} {100 * row['uar']:6.2f} {100 * row['war']:6.2f} "
-            f"{100 * row['war_deviation']:6.2f}  {len(row['folds']):5d} {len(row['seeds']):5d}  {' '.join(flags)}"
+            f"{name:18s} {row['variant']:14s} {_with_interval(row, 'uar')} {_with_interval(row, 'war')} "
+            f"{100 * row['pooled_uar']:8.2f}{100 * row['pooled_war']:8.2f} "
+            f"{len(row['folds']):6d} {len(row['seeds']):5d}  {' '.join(flags)}"
         )
     return lines
+
+
+def _with_interval(row: dict[str, Any], metric: str) -> str:
+    low, high = (100 * bound for bound in row[f"{metric}_interval"])
+    return f"{100 * row[metric]:6.2f} {f'({low:.1f}-{high:.1f})':13s}"

@@ -10,6 +10,7 @@ import torch
 
 from fclip.engine.inputs import InputPreparer
 from fclip.engine.predictions import PredictionTable
+from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
 
 
@@ -20,7 +21,10 @@ def predict_clips(
     prepare: InputPreparer,
     precision: torch.dtype = torch.float32,
 ) -> PredictionTable:
-    """Class probabilities of every clip (softmax of the fused logits, which already carry 1 / tau; METHOD 2.6)."""
+    """Class probabilities of every clip (softmax of the fused logits, which already carry 1 / tau; METHOD 2.6).
+
+    Raises FclipError when the device runs out of memory.
+    """
     model.eval()
     table = PredictionTable(model.classes)
     device = prepare.device
@@ -28,8 +32,12 @@ def predict_clips(
         rows: dict[int, tuple[np.ndarray, tuple[str, ...]]] = {}
         for index, inputs in prepare.groups(batch):
             inputs.pop("labels", None)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                output = model(inputs)
+            try:
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    output = model(inputs)
+            except torch.OutOfMemoryError:
+                clips = f"{len(index)} clips at once"
+                raise FclipError(f"{device}: out of memory with {clips}; lower --batch-size") from None
             probabilities = output.logits.float().softmax(-1).cpu().numpy()  # (B, C)
             rows.update({i: (p, output.modalities) for i, p in zip(index, probabilities, strict=True)})
         for i, key in enumerate(batch["keys"]):

@@ -1,5 +1,6 @@
 """From a loader's batch to a model's batch: resize, normalise, draw the maps as images, tokenise captions.
 
+Cached features of frames and captions (see `features`) take their place.
 All of it runs on the model's device, in one place for training, evaluation and prediction, so that a model never sees
 differently prepared input.
 """
@@ -27,7 +28,7 @@ class InputPreparer:
     """
 
     def __init__(self, model: ExpressionModel, device: torch.device, without: tuple[str, ...] = ()) -> None:
-        self.device = device
+        self.device, self.without = device, without
         self.modalities = tuple(name for name in model.modalities if name not in without)
         self.preprocess = model.preprocess
         self.classes = {name: i for i, name in enumerate(model.classes)}
@@ -57,12 +58,17 @@ class InputPreparer:
             value: Tensor = batch[name] if whole else batch[name][index]
             return value.to(self.device, non_blocking=True)
 
-        result["frames"] = self.normalise(pick("frames").float().div_(255))
+        if "frame_features" in batch:
+            result["frame_features"] = pick("frame_features")
+        else:
+            result["frames"] = self.normalise(pick("frames").float().div_(255))
         if "parsing" in self.modalities and batch.get("parsing") is not None:
             result["parsing"] = self.normalise(parsing_images(pick("parsing")))
         if "landmarks" in self.modalities and batch.get("landmarks") is not None:
             result["landmarks"] = self.normalise(landmark_images(pick("landmarks"), self.preprocess.image_size))
-        if captions is not None:
+        if captions is not None and "caption_features" in batch:
+            result["caption_features"] = torch.stack([batch["caption_features"][i] for i in rows]).to(self.device)
+        elif captions is not None:
             texts = [str(captions[i]) for i in rows]
             result["captions"] = self.tokenizer(texts, context_length=CAPTION_CONTEXT).to(self.device)
         if batch.get("labels") is not None:

@@ -64,8 +64,8 @@ class Position:
 class Trainer:
     """Trains a model into a run folder; `metadata` goes into every checkpoint.
 
-    `score` evaluates after each epoch (its "score" decides BEST); without it BEST is left alone. Every step's row goes
-    to metrics.jsonl and to `progress`.
+    `score` evaluates after each epoch (its "score" decides BEST); without it BEST is left alone. Every row of
+    metrics.jsonl (a step's, a score's, an epoch's) also goes to `progress`.
     """
 
     def __init__(
@@ -121,7 +121,6 @@ class Trainer:
             row = {"step": position.step, "epoch": position.epoch, "lr": rate, **self.team.mean(_means(rows))}
             rows = []
             self._log(row)
-            self.progress(row)
             every = self.settings.save_every
             if every and position.step % every == 0 and position.batch < batches:
                 self._save()
@@ -137,8 +136,8 @@ class Trainer:
                 loss = output.loss
                 if loss is None or not torch.isfinite(loss):
                     raise FclipError(
-                        f"loss is {loss}: not finite; clips of this batch: {', '.join(batch['keys'][:8])}; "
-                        "lower --lr or use --precision fp32"
+                        f"loss is {loss}: not finite; clips of this batch: "
+                        f"{', '.join(batch['keys'][i] for i in index)}; lower --lr or use --precision fp32"
                     )
                 part = len(index) / clips
                 self.scaler.scale(loss * (share * part)).backward()
@@ -148,9 +147,11 @@ class Trainer:
                     for name, value in zip(output.modalities, means.tolist(), strict=True):
                         row[f"weight_{name}"] = row.get(f"weight_{name}", 0.0) + value * part
         except torch.OutOfMemoryError:
+            half = f"--batch-size {clips * self.team.size // 2} --accumulate {2 * self.settings.accumulate}, "
+            checkpointing = "--set checkpointing=true, " if "checkpointing" in self.model.options else ""
             raise FclipError(
-                f"{device}: out of memory with batch size {clips}; try --batch-size {max(clips // 2, 1)} "
-                "--accumulate 2, --set checkpointing=true, or fewer --frames"
+                f"{device}: out of memory with {clips} clips at once; try {half if clips > 1 else ''}{checkpointing}"
+                "--precision bf16 or fewer --frames"
             ) from None
         return row
 
@@ -186,6 +187,7 @@ class Trainer:
     def _log(self, row: Row) -> None:
         if self.team.leads:
             self.run.log(row)
+            self.progress(row)
 
     def _save(self, best: bool = False) -> None:
         with self.average.applied() as raw:

@@ -1,7 +1,7 @@
 """The prediction table of one evaluated fold: one CSV row a clip; every reported figure is derived from it.
 
 Columns: key, true, predicted, one probability column `p:<class>` per class, modalities (those used, joined by +), scene
-(where the data set knows it, as FERV39k does).
+(where the data set knows it, as FERV39k does). A table of another method may have the columns fold and seed too.
 """
 
 from __future__ import annotations
@@ -64,34 +64,55 @@ class PredictionTable:
 
 
 def read_predictions(path: Path) -> PredictionTable:
-    """Read a prediction table; the probability columns name the classes.
+    """Read the prediction table of one evaluated fold. Raises FclipError with file and line."""
+    tables = read_tables(path)
+    if len(tables) > 1:
+        raise FclipError(f"{path}: holds several folds or seeds; score it with: fclip eval --predictions")
+    return next(iter(tables.values()))
 
-    A table without probability columns (any other method's `key,true,predicted`) gets one-hot probabilities over the
-    classes that occur in it. Raises FclipError with file and line.
+
+def read_tables(path: Path, classes: Sequence[str] = ()) -> dict[tuple[str, int], PredictionTable]:
+    """Read any method's predictions, as {(fold, seed): table}; without these columns they are "" and 0.
+
+    The classes are those of the probability columns `p:<class>`, or else `classes`, or else those that occur; a table
+    without probabilities (`key,true,predicted`) gets one-hot ones. Raises FclipError with file and line.
     """
     if not path.is_file():
         raise FclipError(f"{path}: no such prediction table; make it with: fclip eval")
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     columns = list(rows[0]) if rows else []
-    if not {"key", "true"} <= set(columns) or not (
-        {"predicted"} <= set(columns) or any(c.startswith("p:") for c in columns)
-    ):
+    named = [c[2:] for c in columns if c and c.startswith("p:")]
+    if not {"key", "true"} <= set(columns) or not (named or "predicted" in columns):
         raise FclipError(f"{path}: needs the columns key, true and predicted (or p:<class> ...)")
-    named = [c[2:] for c in columns if c.startswith("p:")]
-    classes = tuple(named or sorted({row["true"] for row in rows} | {row["predicted"] for row in rows}))
-    table = PredictionTable(classes)
-    seen: set[str] = set()
+    found = sorted({row["true"] for row in rows} | {row["predicted"] for row in rows}) if not named else []
+    names = tuple(named or classes or found)
+    tables: dict[tuple[str, int], PredictionTable] = {}
+    seen: set[tuple[str, int, str]] = set()
     for line, row in enumerate(rows, start=2):
-        if row["key"] in seen:
-            raise FclipError(f"{path}:{line}: clip {row['key']} occurs twice")
-        seen.add(row["key"])
         try:
-            if named:
-                values = np.asarray([float(row[f"p:{name}"]) for name in named])
-            else:
-                values = np.eye(len(classes))[classes.index(row["predicted"])]
-            table.add(row["key"], row["true"], values, (row.get("modalities") or "").split("+"), row.get("scene") or "")
-        except (TypeError, ValueError):
-            raise FclipError(f"{path}:{line}: a probability is not a number") from None
-    return table
+            place = (row.get("fold") or "", int(row.get("seed") or 0))
+            values = _probabilities(row, names, bool(named))
+        except (TypeError, ValueError) as error:
+            raise FclipError(f"{path}:{line}: {error}") from None
+        if (*place, row["key"]) in seen:
+            raise FclipError(f"{path}:{line}: clip {row['key']} occurs twice")
+        seen.add((*place, row["key"]))
+        table = tables.setdefault(place, PredictionTable(names))
+        table.add(row["key"], row["true"], values, (row.get("modalities") or "").split("+"), row.get("scene") or "")
+    return tables
+
+
+def _probabilities(row: dict[str, str], names: tuple[str, ...], given: bool) -> np.ndarray:
+    """Probabilities (C,) of a row; ValueError says what is wrong with them."""
+    if not given:
+        if row["predicted"] not in names:
+            raise ValueError(f"predicted class {row['predicted']!r} is not among the classes {', '.join(names)}")
+        return np.eye(len(names))[names.index(row["predicted"])]
+    try:
+        values = np.asarray([float(row[f"p:{name}"]) for name in names])
+    except (TypeError, ValueError):
+        raise ValueError("a probability is not a number") from None
+    if not np.isfinite(values).all():
+        raise ValueError("a probability is not finite")
+    return values

@@ -33,6 +33,11 @@ def fold_clips(tables: Sequence[Mapping[str, tuple[int, int]]]) -> FoldClips:
     return FoldClips(rows[:, 0], rows[:, 2] / np.maximum(rows[:, 1], 1))
 
 
+def pool_folds(folds: Sequence[FoldClips]) -> FoldClips:
+    """The clips of all folds as if they were one."""
+    return FoldClips(np.concatenate([f.true for f in folds]), np.concatenate([f.right for f in folds]))
+
+
 def fold_mean_intervals(
     folds: Sequence[FoldClips], classes: int, *, draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:

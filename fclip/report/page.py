@@ -60,11 +60,12 @@ def _style() -> str:
 
 
 def _table(table: Table) -> str:
+    numbers = numeric_columns(table)
     head = "".join(
         f"<th scope=col{' class=number' if numeric else ''}>{html.escape(name)}</th>"
-        for name, numeric in zip(table.head, numeric_columns(table), strict=True)
+        for name, numeric in zip(table.head, numbers, strict=True)
     )
-    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+    rows = "".join(f"<tr>{''.join(map(_cell, row, numbers))}</tr>" for row in table.rows)
     caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
     label = html.escape(table.caption or "table", quote=True)
     return (
@@ -73,9 +74,10 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, numeric: bool) -> str:
+    """A cell; in a column of numbers a dash stands to the right too."""
     text = cell_text(cell)
-    kinds = {"number": is_number(cell), "flag": isinstance(cell, Flag), "long": len(text) > LONG}
+    kinds = {"number": is_number(cell) or numeric, "flag": isinstance(cell, Flag), "long": len(text) > LONG}
     names = " ".join(name for name, holds in kinds.items() if holds)
     return f"<td class='{names}'>{html.escape(text)}</td>" if names else f"<td>{html.escape(text)}</td>"
 

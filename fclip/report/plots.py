@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -149,24 +148,22 @@ def weights_plot(bars: Sequence[tuple[str, float, float]]) -> str:
         return drawn.svg()
 
 
-def similarity_plot(classes: Sequence[str], cosines: Mapping[str, tuple[Any, Any]]) -> str:
-    """Similarity to the positive (filled) and negative (hollow) text of the true class (Fig. 5).
+def similarity_plot(classes: Sequence[str], positive: np.ndarray, negative: np.ndarray) -> str:
+    """Similarity of one modality to the positive (filled) and negative (hollow) text of the true class (Fig. 5).
 
-    `cosines`: {modality: (positive (C,), negative (C,))}, means over the clips of each class, nan where it has none.
+    positive and negative (C,): mean cosines over the clips of each class, nan where it has none. A class is drawn in
+    blue where the positive text is the nearer one, as it should be, else in orange.
     """
-    step = 0.8 / len(cosines)
-    with canvas(0.8 + (0.22 + 0.1 * len(cosines)) * len(classes) + legend_height(cosines)) as drawn:
+    rows = np.arange(len(classes))
+    with canvas(0.8 + 0.27 * len(classes)) as drawn:
         axes = drawn.axes
-        for index, (name, (positive, negative)) in enumerate(cosines.items()):
-            rows = np.arange(len(classes)) + step * (index - (len(cosines) - 1) / 2)
-            colour = COLOURS[index % 8]
-            axes.hlines(rows, negative, positive, color=colour, alpha=0.5)
-            axes.plot(negative, rows, MARKERS[index % 8], markerfacecolor="none", color=colour)
-            axes.plot(positive, rows, MARKERS[index % 8], color=colour, label=name)
-        axes.set_yticks(range(len(classes)), [short(name) for name in classes])
-        axes.invert_yaxis()
+        for colour, chosen in ((COLOURS[0], positive >= negative), (COLOURS[5], positive < negative)):
+            axes.hlines(rows[chosen], negative[chosen], positive[chosen], color=colour, alpha=0.5)
+            axes.plot(negative[chosen], rows[chosen], "o", markerfacecolor="none", color=colour)
+            axes.plot(positive[chosen], rows[chosen], "o", color=colour)
+        axes.set_yticks(rows, [short(name) for name in classes])
+        axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x")
         axes.set_xlabel("cosine (filled: positive text, hollow: negative text)")
-        legend_below(axes)
         return drawn.svg()

@@ -1,7 +1,8 @@
 """Rows of results for tables and plots, and the tables: one row a method, over its folds and seeds.
 
 A row is what engine.aggregate gives, with keys added by `complete_row`: options {name: value} of --set, test_clips,
-uar_interval and war_interval (95 %), ece, reliability, repeated and lacking [(fold, seed)], trained_captions. Rates are
+uar_interval and war_interval (95 %, of the means over folds), pooled_uar_interval and pooled_war_interval, ece,
+reliability, scenes {name: {clips, uar, war}}, repeated and lacking [(fold, seed)], trained_captions. Rates are
 fractions in rows and percent in tables.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fclip.report.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
-from fclip.report.intervals import fold_clips, fold_mean_intervals
+from fclip.report.intervals import fold_clips, fold_mean_intervals, pool_folds
 from fclip.report.published import Method, PublishedTable, published_figures
 
 Row = Mapping[str, Any]
@@ -30,6 +31,7 @@ def complete_row(row: Row, members: Sequence[Row], tables: Sequence[Clips], opti
         by_fold.setdefault(str(member["fold"]), []).append(table)
     folds = [fold_clips(group) for _, group in sorted(by_fold.items())]
     intervals = fold_mean_intervals(folds, len(row["classes"]))
+    pooled = fold_mean_intervals([pool_folds(folds)], len(row["classes"])) if len(folds) > 1 else intervals
     times = Counter((str(m["fold"]), m["seed"]) for m in members)
     return {
         **row,
@@ -37,8 +39,11 @@ def complete_row(row: Row, members: Sequence[Row], tables: Sequence[Clips], opti
         "test_clips": sum(len(fold.true) for fold in folds),
         "uar_interval": intervals["uar"],
         "war_interval": intervals["war"],
+        "pooled_uar_interval": pooled["uar"],
+        "pooled_war_interval": pooled["war"],
         "ece": float(np.mean([m["ece"] for m in members])),
         "reliability": pooled_reliability([m["reliability"] for m in members]),
+        "scenes": mean_scenes([m.get("scenes") or {} for m in members]),
         "repeated": sorted(pair for pair, count in times.items() if count > 1),
         "lacking": sorted({(fold, seed) for fold in by_fold for seed in row["seeds"]} - times.keys()),
     }
@@ -53,6 +58,15 @@ def pooled_reliability(curves: Sequence[Mapping[str, Sequence[float]]]) -> dict[
         for name in ("confidence", "accuracy")
     }
     return {"count": total.tolist(), **{name: values.tolist() for name, values in pooled.items()}}
+
+
+def mean_scenes(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Clips, UAR and WAR of each scene that a data set names, means over the results that have it."""
+    names = sorted({name for scenes in found for name in scenes})
+    return {
+        name: {what: float(np.mean([s[name][what] for s in found if name in s])) for what in ("clips", "uar", "war")}
+        for name in names
+    }
 
 
 def is_in_domain(row: Row) -> bool:
@@ -105,7 +119,9 @@ def rests_on(row: Row) -> str:
     for captions, where in ((seen, "trained with"), (used, "tested with")):
         if captions:
             how = "that SAW THE LABEL" if captions["label_shown"] else "label-blind"
-            parts.append(f"{where} captions ({captions['model']}, {how})")
+            alone = row.get("leak") if captions is used or row["source"] is None else None
+            told = f"; the words alone tell {100 * alone:.1f} % of labels" if alone is not None else ""
+            parts.append(f"{where} captions ({captions['model']}, {how}{told})")
     if not seen and not used:
         parts.append("no captions")
     text = "; ".join(parts)
@@ -144,6 +160,30 @@ def results_table(rows: Sequence[Row]) -> Table:
              found[0].rests_on() if found else None]
         )  # fmt: skip
     return drop_empty_columns(Table(head, table))
+
+
+def pooled_table(rows: Sequence[Row]) -> list[Block]:
+    """The results of several folds once more, every clip counted once whatever its fold; nothing without such rows."""
+    lines: list[list[Cell]] = [
+        [method_name(row), data_name(row), row["clip"], 100 * row["pooled_uar"], 100 * row["pooled_war"],
+         interval(row["pooled_uar_interval"]), interval(row["pooled_war_interval"]), row["test_clips"]]
+        for row in rows if len(row["folds"]) > 1
+    ]  # fmt: skip
+    caption = "Pooled over folds: metrics of all test clips together, not means over folds"
+    return [Table(["method", "data", "CLIP", *FIGURES, "clips"], lines, caption)] if lines else []
+
+
+def scene_tables(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    """UAR and WAR in each scene where the data set names them (FERV39k); nothing where none does."""
+    scenes = sorted({name for row in rows for name in row["scenes"]})
+    blocks: list[Block] = []
+    for metric in ("uar", "war") if scenes else ():
+        lines: list[list[Cell]] = [
+            [name, *(100 * row["scenes"][s][metric] if s in row["scenes"] else None for s in scenes)]
+            for name, row in zip(names, rows, strict=True)
+        ]
+        blocks.append(Table(["method", *scenes], lines, f"{metric.upper()} of each scene in percent"))
+    return blocks
 
 
 def recall_table(rows: Sequence[Row], names: Sequence[str], data: str) -> Table:

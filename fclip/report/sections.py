@@ -24,10 +24,12 @@ from fclip.report.results import (
     data_name,
     is_in_domain,
     method_name,
+    pooled_table,
     published_table,
     recall_table,
     results_table,
     row_names,
+    scene_tables,
 )
 
 Row = Mapping[str, Any]
@@ -38,14 +40,14 @@ def result_sections(rows: Sequence[Row], table: PublishedTable | None) -> list[B
     """One paper's table; or the table of all results, those of the papers that ours repeat, and recall by class."""
     if table is not None:
         return [*published_table(table, rows), *caveats(rows)]
-    blocks: list[Block] = [Heading("Results"), results_table(rows), *caveats(rows)]
+    blocks: list[Block] = [Heading("Results"), results_table(rows), *caveats(rows), *pooled_table(rows)]
     if any(published_figures(row) for row in rows):
         for each in published_tables().values():
             if sum(each.place(row) is not None for row in rows) > 1 and not each.recall:
                 blocks += [Heading(each.title), *published_table(each, rows)]
     blocks.append(Heading("Recall of each class"))
     for data, group in by_data(rows).items():
-        blocks.append(recall_table(group, row_names(group), data))
+        blocks += [recall_table(group, row_names(group), data), *scene_tables(group, row_names(group))]
     return blocks
 
 
@@ -150,10 +152,12 @@ def explanation_sections(found: Mapping[str, Explanations], clips: int) -> list[
         return []
     similarities = [
         Picture(
-            similarity_plot([str(name) for name in each.classes], class_similarities(each)),
-            f"{run}: cosine to the positive and negative text of the true class, mean over {len(each.keys)} clips",
+            similarity_plot([str(name) for name in each.classes], *cosines),
+            f"{run}, {modality}: cosine to the positive and negative text of the true class, "
+            f"mean over {len(each.keys)} clips",
         )
         for run, each in found.items()
+        for modality, cosines in class_similarities(each).items()
     ]
     blocks: list[Block] = [Heading("Why clips were classified so"), Pictures(similarities)]
     for run, each in found.items():

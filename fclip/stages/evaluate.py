@@ -7,28 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from fclip.config import CommonConfig, option
-from fclip.errors import FclipError, MissingOutput, UsageError
-from fclip.stages.folds import caption_facts, fold_shards
+from fclip.errors import FclipError, MissingOutput, OutputDiffers, UsageError
+from fclip.stages.folds import caption_facts, data_hash, fold_shards
 from fclip.stages.result import StageReport
-from fclip.stages.workspace import require_folder
+from fclip.stages.workspace import features_folder, find_dataset, require_folder
 
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
     """Evaluate trained runs on the test parts of their folds, or score a prediction table of any other method.
 
+    A checkpoint file, such as `fclip convert` makes of a released one, is tested on --dataset and --fold; its results
+    go to <root>/runs/<dataset>-<file>-fold<k>.
+
     Without arguments every run in <root>/runs is evaluated (those of --dataset, if given). Writes
     <run>/eval/predictions.csv, from which all else is derived: results.json, confusion.png.
 
+    --predictions takes a CSV with the columns key,true,predicted (or p:<class>...), and fold and seed where there are
+    several. With --dataset its labels are checked, every test clip must be there, and the data set gives the folds.
+
     Example:  fclip eval fclip-data/runs/demo7-base-fold1-seed0
+              fclip eval released.safetensors --dataset dfew --fold 1
               fclip eval --compare RUN1 RUN2
-              fclip eval --predictions other-method.csv
+              fclip eval --predictions other-method.csv --dataset dfew
     """
 
-    runs: tuple[str, ...] = option((), "run folders [all in <root>/runs]", positional=True)
+    runs: tuple[str, ...] = option((), "run folders or checkpoint files [all runs in <root>/runs]", positional=True)
     variant: str | None = option(None, "only the runs of this variant")
     compare: bool = option(False, "compare two runs of one fold: McNemar's test, bootstrap of the differences")
-    predictions: Path | None = option(None, "score this table (key,true,predicted or p:<class>...) instead of a run")
+    predictions: Path | None = option(None, "score this CSV of any method instead of runs")
+    fold: str = option("1", "fold to test a checkpoint file on", output=True)
     batch_size: int = option(16, "clips at once")
     without: tuple[str, ...] = option(
         (), "modalities to leave out at test time: caption,parsing,landmarks", output=True
@@ -39,21 +47,24 @@ class Config(CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Evaluate the runs asked for and summarise folds and seeds of each variant."""
-    from fclip.engine.aggregate import aggregate, format_table
+    from fclip.engine.aggregate import format_table
+    from fclip.stages.report import complete_rows
+    from fclip.stages.scoring import score_file
 
     if config.predictions:
-        return _score_table(config.predictions)
+        return score_file(config.predictions, config, config.input)
     report = StageReport("eval", counts={"runs": 0})
     results = []
     folders = find_runs(config)
     if config.compare and len(folders) != 2:
         raise UsageError(f"--compare takes two run folders, {len(folders)} were given")
-    for folder in folders:
-        results.append(evaluate_run(config, folder))
+    for place, name in enumerate(folders):
+        folder, result = evaluate_file(config, name) if name.is_file() else (name, evaluate_run(config, name))
+        folders[place] = folder
+        results.append({**result, "folder": folder})
         report.counts["runs"] += 1
         report.out = folder / "eval"
-    rows = aggregate(results)
-    report.values["results"] = rows
+    report.values["results"] = rows = complete_rows(results)[0]
     report.lines += format_table(rows)
     if len(results) == 1:
         report.lines += class_lines(results[0])
@@ -83,25 +94,16 @@ def _compare(first: Path, second: Path) -> tuple[dict[str, Any], list[str]]:
     return found, lines
 
 
-def _score_table(path: Path) -> StageReport:
-    from fclip.engine.metrics import summarise
-    from fclip.engine.predictions import read_predictions
-
-    table = read_predictions(path)
-    found = summarise(table.true_indices(), table.matrix(), table.classes)
-    line = f"UAR {100 * found['uar']:.2f}  WAR {100 * found['war']:.2f}  ({found['clips']} clips, as {path} says)"
-    return StageReport(
-        "eval", counts={"clips": found["clips"]}, values={"result": found}, lines=[line, *class_lines(found)]
-    )
-
-
 def class_lines(found: dict[str, Any]) -> list[str]:
-    """Per-class recall as text lines."""
+    """Recall per class, and figures per scene, as text lines."""
     lines = []
     for name in found["classes"]:
         recall = found["recall"][name]
         shown = "absent" if recall is None else f"{100 * recall:5.1f} %"
         lines.append(f"  {name:15s} recall {shown}  ({found['support'][name]} clips)")
+    for name, scene in found.get("scenes", {}).items():
+        figures = f"UAR {100 * scene['uar']:6.2f}  WAR {100 * scene['war']:6.2f}"
+        lines.append(f"  scene {name:15s} {figures}  ({scene['clips']} clips)")
     return lines
 
 
@@ -112,7 +114,7 @@ def find_runs(config: Config) -> list[Path]:
     if config.runs:
         folders = [Path(name) for name in config.runs]
         for folder in folders:
-            if not (folder / "config.json").is_file():
+            if not folder.is_file() and not (folder / "config.json").is_file():
                 raise FclipError(f"{folder}: not a run folder (no config.json); train one with: fclip train")
         return folders
     found = []
@@ -150,27 +152,77 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
         "without": list(config.without),
         "set": identity["config"]["set"],
     }
-    known = folder / "eval" / "results.json"
-    if known.is_file() and (folder / "eval" / "predictions.csv").is_file() and not config.overwrite:
-        old = read_json(known)
-        if {name: old.get(name) for name in facts} == facts:
-            return old
     packed = require_folder(config.input or config.root / identity["dataset"] / "packed", "packed", config)
+    facts["data"] = data_hash(packed)
+    kept = kept_results(folder / "eval", facts, config.overwrite)
+    if kept is not None:
+        return kept
     model = load_model(checkpoint)
     facts["trained_with"] = load_checkpoint(checkpoint)[1].get("captions")
     shards = fold_shards(read_splits(packed), packed, identity["fold"], "last").test
-    options = EvaluationOptions(config.device, config.batch_size, config.workers, config.without)
+    features = features_folder(config, identity["dataset"])
+    options = EvaluationOptions(config.device, config.batch_size, config.workers, config.without, features)
     return evaluate_model(options, model, packed, shards, folder / "eval", facts)
+
+
+def evaluate_file(config: Config, path: Path) -> tuple[Path, dict[str, Any]]:
+    """Test a checkpoint file on a fold of the data set: (folder of its results in the workspace, results)."""
+    from fclip.data.files import sha256_file
+    from fclip.data.splits import read_splits
+    from fclip.models import load_model
+    from fclip.models.checkpoint import load_checkpoint
+
+    dataset = config.dataset or find_dataset(config)
+    packed = require_folder(config.input or config.root / dataset / "packed", "packed", config)
+    splits = read_splits(packed)
+    if config.fold not in splits.folds:
+        raise UsageError(f"--fold {config.fold}: data set {dataset} has the folds {', '.join(sorted(splits.folds))}")
+    meta = load_checkpoint(path)[1]
+    out = config.root / "runs" / f"{dataset}-{path.stem}-fold{config.fold}"
+    facts = {
+        "run": out.name, "dataset": dataset, "variant": meta["variant"], "clip": meta["clip"], "fold": config.fold,
+        "seed": meta.get("seed", 0), "selection": meta.get("selection", "unknown"),
+        "checkpoint_sha256": sha256_file(path), "without": list(config.without), "set": [],
+        "data": data_hash(packed), "trained_with": meta.get("captions"),
+    }  # fmt: skip
+    kept = kept_results(out / "eval", facts, config.overwrite)
+    if kept is None:
+        features = features_folder(config, dataset)
+        options = EvaluationOptions(config.device, config.batch_size, config.workers, config.without, features)
+        shards = fold_shards(splits, packed, config.fold, "last").test
+        kept = evaluate_model(options, load_model(path), packed, shards, out / "eval", facts)
+    return out, kept
+
+
+def kept_results(out: Path, facts: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The results in `out` if they come from `facts`; None where there are none, or weights or data have changed.
+
+    Raises OutputDiffers where an option has changed.
+    """
+    from fclip.config import differences
+    from fclip.data.files import read_json
+
+    if overwrite or not all((out / name).is_file() for name in ("results.json", "predictions.csv")):
+        return None
+    results: dict[str, Any] = read_json(out / "results.json")
+    old = {name: results.get(name) for name in facts}
+    if old == facts:
+        return results
+    inputs = dict.fromkeys(("checkpoint_sha256", "data"))
+    if {**old, **inputs} == {**facts, **inputs}:
+        return None
+    raise OutputDiffers(f"{out}: made with other options ({'; '.join(differences(old, facts))}); use --overwrite")
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How to evaluate: device, clips at once, loader processes, modalities to leave out."""
+    """How to evaluate: device, clips at once, loader processes, modalities to leave out, folder of cached features."""
 
     device: str
     batch_size: int
     workers: int
     without: tuple[str, ...]
+    features: Path
 
 
 def evaluate_model(
@@ -191,7 +243,10 @@ def evaluate_model(
         raise FclipError(f"{packed}: no shard of the test parts of fold {facts['fold']}")
     device = choose_device(config.device)
     model.to(device).eval()
-    loader = clip_loader(shards, model, config.batch_size, train=False, workers=config.workers, without=config.without)
+    loader = clip_loader(
+        shards, model, config.batch_size, train=False, features=config.features, workers=config.workers,
+        without=config.without,
+    )  # fmt: skip
     table = predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=config.without))
     table.write(out / "predictions.csv")
     found = summarise(table.true_indices(), table.matrix(), table.classes)

@@ -1,11 +1,11 @@
-"""`fclip predict`: any video file or folder -> label and probabilities over time windows."""
+"""`fclip predict`: videos, folders or patterns -> label and probabilities of the faces over time."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,54 +15,45 @@ from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.stages.result import StageReport
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from fclip.engine.windows import FaceWindow, VideoPredictor
     from fclip.models.base import ExpressionModel
 
-_VIDEO_SUFFIXES = {
-    ".mp4",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".wmv",
-    ".flv",
-    ".mpg",
-    ".mpeg",
-    ".m4v",
-    ".gif",
-    ".264",
-    ".ts",
-}
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
     """Predict the expression in videos with a trained run, or zero-shot with class names of your own.
 
-    Each video is read in windows; the video's probabilities are the mean over its windows. The face is found and
-    cropped first (--crop none for face crops). Captions are left out unless --captions template is given.
+    Each video is read in windows that overlap; its probabilities are the mean over the windows of its main face, or of
+    each face with --all-faces. Faces are found and cropped first (--crop none for face crops). Captions are left out
+    unless --captions template is given. Memory does not grow with a video's length.
 
-    --classes replaces the classes of a FineCLIPER run by any others (its texts are encoded anew); without --checkpoint
-    plain CLIP answers.
+    --classes replaces the classes of a FineCLIPER run by any others (its texts are encoded anew). Without --checkpoint
+    plain CLIP answers, with the same positive and negative texts.
 
     Example:  fclip predict clip.mp4 --checkpoint fclip-data/runs/demo7-base-fold1-seed0
-              fclip predict videos/ --checkpoint RUN --crop mediapipe --format csv --render out.mp4
+              fclip predict 'talks/*.mp4' --checkpoint RUN --crop mediapipe --all-faces --smooth 2 --out faces.csv
+              fclip predict clip.mp4 --classes bored,confused,delighted --clip ViT-B-16 --render out.mp4
     """
 
-    videos: tuple[str, ...] = option((), "video files, frame folders, or folders of videos", positional=True)
+    videos: tuple[str, ...] = option((), "video files, frame folders, folders of videos, patterns", positional=True)
     checkpoint: Path | None = option(None, "run folder or checkpoint file")
     classes: tuple[str, ...] = option((), "candidates instead of the run's classes: bored,confused,...")
     clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
     crop: Literal["none", "lite", "mediapipe"] = option("lite", "how to find the face")
     backend: str | None = option(None, "face back end for parsing and landmarks [as --crop]")
     margin: float = option(1.5, "side of the crop / larger extent of the face")
+    all_faces: bool = option(False, "every face by itself, numbered through the video, not the main one")
     window: float = option(3.0, "seconds a window")
     stride: float = option(1.5, "seconds from window to window")
+    smooth: float = option(0.0, "time constant in seconds of a running mean over windows; 0 = off")
     captions: Literal["none", "template"] = option("none", "describe each window for models that read captions")
     format: Literal["text", "json", "csv"] = option("text", "what to print (--json is the whole report)")
     out: Path | None = option(None, "also write the predictions to this .json, .jsonl or .csv file")
-    render: Path | None = option(None, "write the video with face box, landmarks and running probabilities (one video)")
+    render: Path | None = option(
+        None, "write the video with boxes, landmarks, probabilities and timeline; of several videos, into this folder"
+    )
 
 
 def run(config: Config) -> StageReport:
@@ -71,21 +62,25 @@ def run(config: Config) -> StageReport:
         raise UsageError("name at least one video file or folder")
     if config.checkpoint is None and not config.classes:
         raise UsageError("name the trained run with --checkpoint RUN, or the candidates with --classes a,b,c")
-    sources = list(find_videos(config.videos))
-    if config.render and len(sources) != 1:
-        raise UsageError(f"--render takes one video, {len(sources)} were given")
+    if config.all_faces and config.crop == "none":
+        raise UsageError("--all-faces needs a face detector: --crop lite or mediapipe")
+    sources = list(dict.fromkeys(find_videos(config.videos)))
+    if config.render and len(sources) > 1 and config.render.suffix:
+        raise UsageError(f"--render {config.render}: name a folder, {len(sources)} videos were given")
     if config.out and config.out.suffix not in (".json", ".jsonl", ".csv"):
         raise UsageError(f"--out {config.out}: end it with .json, .jsonl or .csv")
-    predictor = Predictor(config)
+    predictor = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     for source in sources:
         try:
-            results.append(predictor.predict(source))
+            windows = predict_video(predictor, source, config)
+            results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
             report.counts["videos"] += 1
             if config.render:
-                predictor.render(source, results[-1], config.render)
-                report.lines.append(f"rendered: {config.render}")
+                out = config.render if config.render.suffix else config.render / f"{source.stem}.mp4"
+                render(predictor, source, windows, out)
+                report.lines.append(f"rendered: {out}")
         except ClipFailure as failure:
             results.append({"video": str(source), "error": str(failure)})
             report.counts["failed"] += 1
@@ -98,17 +93,22 @@ def run(config: Config) -> StageReport:
     return report
 
 
-def find_videos(names: tuple[str, ...]) -> Iterator[Path]:
-    """The videos behind file and folder names; a folder with pictures only is one video of frames."""
+def find_videos(names: Sequence[str]) -> Iterator[Path]:
+    """The videos behind file names, patterns (*, ?, **) and folders; a folder with pictures only is one video."""
+    import glob
+
+    from fclip.data.datasets.base import VIDEO_SUFFIXES
+
     for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _VIDEO_SUFFIXES)
-            yield from inside or [path]
-        elif path.is_file():
-            yield path
-        else:
-            raise FclipError(f"{path}: no such file or folder")
+        paths = [Path(name)] if Path(name).exists() else [Path(p) for p in sorted(glob.glob(name, recursive=True))]
+        if not paths:
+            raise FclipError(f"{name}: no such file or folder")
+        for path in paths:
+            if path.is_dir():
+                inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+                yield from inside or [path]
+            else:
+                yield path
 
 
 def open_model(checkpoint: Path | None, classes: tuple[str, ...], clip: str) -> ExpressionModel:
@@ -117,7 +117,7 @@ def open_model(checkpoint: Path | None, classes: tuple[str, ...], clip: str) -> 
     from fclip.models.checkpoint import find_checkpoint, load_checkpoint
 
     if checkpoint is None:
-        return create_model("zeroshot-clip", clip=clip, classes=classes)
+        return create_model("base", clip=clip, classes=classes)  # untrained it is plain CLIP
     if not checkpoint.exists():
         raise FclipError(f"{checkpoint}: no such run or checkpoint; train one with: fclip train")
     if not classes:
@@ -131,135 +131,71 @@ def open_model(checkpoint: Path | None, classes: tuple[str, ...], clip: str) -> 
     return model
 
 
-class Predictor:
-    """A model with the face and caption back ends that its input needs."""
+def open_predictor(config: Config) -> VideoPredictor:
+    """The model with the face and caption back ends that its input, or drawing, needs."""
+    from fclip.engine.devices import choose_device
+    from fclip.engine.windows import VideoPredictor
+    from fclip.faces.registry import create_backend, create_detector
 
-    def __init__(self, config: Config) -> None:
-        from fclip.engine.devices import choose_device
-        from fclip.engine.inputs import InputPreparer
-        from fclip.faces.registry import create_backend, create_detector
-
-        self.config = config
-        self.model = open_model(config.checkpoint, config.classes, config.clip)
-        device = choose_device(config.device)
-        self.model.to(device).eval()
-        without = () if config.captions == "template" else ("caption",)
-        self.prepare = InputPreparer(self.model, device, without=without)
-        self.detector = None if config.crop == "none" else create_detector(config.crop)
-        self.maps = bool({"parsing", "landmarks"} & set(self.model.modalities))
-        needs_faces = self.maps or config.captions == "template" or config.render is not None
-        name = config.backend or ("lite" if config.crop == "none" else config.crop)
-        self.faces = create_backend(name) if needs_faces else None
-
-    def predict(self, source: Path) -> dict[str, Any]:
-        """Probabilities of every window of a video and their mean; raises ClipFailure when no window has a face."""
-        from fclip.data.video import iter_windows
-
-        windows, failures = [], []
-        config, side = self.config, self.model.preprocess.image_size
-        size = (side, side) if self.detector is None else None
-        for start, end, frames, times in iter_windows(source, config.window, config.stride, self.model.frames, size):
-            row: dict[str, Any] = {"start": round(float(start), 3), "end": round(float(end), 3)}
-            try:
-                values, modalities = self._window(frames, times)
-                row |= {
-                    "label": self.model.classes[int(values.argmax())],
-                    "probabilities": self._named(values),
-                    "modalities": list(modalities),
-                }
-            except ClipFailure as failure:
-                row["error"] = str(failure)
-                failures.append(str(failure))
-            windows.append(row)
-        good = [list(w["probabilities"].values()) for w in windows if "probabilities" in w]
-        if not good:
-            raise ClipFailure(f"{source}: {failures[0] if failures else 'no frame could be decoded'}")
-        import numpy as np
-
-        mean = np.mean(good, axis=0)
-        return {
-            "video": str(source),
-            "label": self.model.classes[int(mean.argmax())],
-            "probabilities": self._named(mean),
-            "windows": windows,
-        }
-
-    def _named(self, values: np.ndarray) -> dict[str, float]:
-        return {name: round(float(value), 6) for name, value in zip(self.model.classes, values, strict=True)}
-
-    def _window(self, frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Class probabilities (C,) of sampled frames (T, H, W, 3), and the modalities that were used."""
-        import torch
-
-        from fclip.faces.crop import crop_faces, find_face_track
-
-        if self.detector is not None:
-            track = find_face_track(frames, times, self.detector, margin=self.config.margin)
-            frames = crop_faces(frames, track.boxes, self.model.preprocess.image_size)
-        batch: dict[str, Any] = {
-            "keys": ["window"],
-            "frames": torch.from_numpy(frames).permute(0, 3, 1, 2)[None],
-        }  # (1, T, 3, S, S)
-        if self.faces is not None and (self.maps or self.config.captions == "template"):
-            found = self.faces.analyze(frames, times)
-            batch["parsing"] = torch.from_numpy(found.parsing)[None]  # (1, T, S, S)
-            batch["landmarks"] = torch.from_numpy(found.landmarks)[None]  # (1, T, 68, 2)
-            if self.config.captions == "template":
-                batch["captions"] = [self._caption(frames, times, found)]
-        with torch.inference_mode():
-            _, inputs = next(self.prepare.groups(batch))
-            output = self.model(inputs)
-        return output.logits.float().softmax(-1)[0].cpu().numpy(), output.modalities
-
-    def _caption(self, frames: np.ndarray, times: np.ndarray, track: Any) -> str | None:
-        from fclip.captions.base import CaptionInput, create_captioner
-
-        found = create_captioner("template").caption([CaptionInput("window", frames, times, track)])[0]
-        return None if isinstance(found, ClipFailure) else found.text
-
-    def render(self, source: Path, result: dict[str, Any], out: Path) -> None:
-        """Write the annotated video: every frame with its face and the probabilities of the nearest window."""
-        from fclip.data.video import open_source, write_video
-
-        video = open_source(source)
-        fps = min(max(video.timeline.fps, 1.0), 60.0)
-        video.close()
-        write_video(out, self._drawn(source, result), fps)
-
-    def _drawn(self, source: Path, result: dict[str, Any], chunk: int = 32) -> Iterator[np.ndarray]:
-        import numpy as np
-
-        from fclip.data.video import iter_frames
-        from fclip.report.overlay import draw_prediction
-        from fclip.stages.inputs import batches
-
-        assert self.faces is not None
-        classes = self.model.classes
-        for group in batches(iter_frames(source), chunk):
-            times = np.asarray([time for time, _ in group])
-            frames = np.stack([frame for _, frame in group])
-            height, width = frames.shape[1:3]
-            try:
-                track = self.faces.analyze(frames, times)
-                points, found = track.landmarks * (width, height), track.confidence > 0
-            except ClipFailure:
-                points, found = np.zeros((len(frames), 68, 2)), np.zeros(len(frames), bool)
-            for frame, time, marks, there in zip(frames, times, points, found, strict=True):
-                values = np.asarray(list(nearest_window(result["windows"], float(time), classes).values()))
-                box = np.concatenate([marks.min(0), marks.max(0)]) if there else None
-                yield draw_prediction(frame, classes, values, marks if there else None, box)
+    model = open_model(config.checkpoint, config.classes, config.clip)
+    detector = None if config.crop == "none" else create_detector(config.crop)
+    maps = bool({"parsing", "landmarks"} & set(model.modalities))
+    name = config.backend or ("lite" if config.crop == "none" else config.crop)
+    faces = create_backend(name) if maps or config.captions != "none" or config.render else None
+    return VideoPredictor(model, choose_device(config.device), detector, faces, config.captions)
 
 
-def nearest_window(windows: list[dict[str, Any]], time: float, classes: tuple[str, ...]) -> dict[str, float]:
-    """Probabilities of the window whose middle is nearest to `time`; zeros where no window could be predicted."""
-    usable = [w for w in windows if "probabilities" in w]
-    if not usable:
-        return dict.fromkeys(classes, 0.0)
-    best = min(usable, key=lambda w: abs((w["start"] + w["end"]) / 2 - time))
-    return best["probabilities"]
+def predict_video(predictor: VideoPredictor, source: Path, config: Config) -> list[FaceWindow]:
+    """The windows of a video; ClipFailure when none of them has a face."""
+    from fclip.engine.windows import WindowOptions
+
+    options = WindowOptions(config.window, config.stride, config.smooth, config.all_faces, config.margin)
+    windows = list(predictor.windows(source, options))
+    if not any(window.face for window in windows):
+        raise ClipFailure(f"{source}: {windows[0].error if windows else 'no frame could be decoded'}")
+    return windows
 
 
-def format_results(results: list[dict[str, Any]], kind: str) -> list[str]:
+def summarise_video(source: Path, windows: Sequence[FaceWindow], classes: Sequence[str], all_faces: bool) -> Result:
+    """A video's result as JSON values: of its most seen face, of each face with `all_faces`, and of every window."""
+    import numpy as np
+
+    def named(values: np.ndarray) -> dict[str, Any]:
+        shares = {name: round(float(value), 6) for name, value in zip(classes, values, strict=True)}
+        return {"label": classes[int(values.argmax())], "probabilities": shares}
+
+    of_face: dict[int, list[np.ndarray]] = {}
+    rows = []
+    for window in windows:
+        row: Result = {"start": round(window.start, 3), "end": round(window.end, 3)}
+        if window.probabilities is None:
+            rows.append(row | {"error": window.error})
+            continue
+        of_face.setdefault(window.face, []).append(window.probabilities)
+        if all_faces:
+            row |= {"face": window.face, "box": np.median(window.boxes, axis=0).round(1).tolist()}
+        rows.append(row | named(window.probabilities) | {"modalities": list(window.modalities)})
+    means = {face: named(np.mean(values, axis=0)) for face, values in sorted(of_face.items())}
+    main = max(means, key=lambda face: (len(of_face[face]), -face))
+    result = {"video": str(source), **means[main]}
+    if all_faces:
+        result["faces"] = [{"face": face, "windows": len(of_face[face]), **mean} for face, mean in means.items()]
+    return result | {"windows": rows}
+
+
+def render(predictor: VideoPredictor, source: Path, windows: Sequence[FaceWindow], out: Path) -> None:
+    """Write the annotated video: boxes, landmarks, probabilities at the time, and their timeline."""
+    from fclip.data.video import open_source, write_video
+    from fclip.stages.drawing import draw_frames
+
+    video = open_source(source)
+    fps, seconds = min(max(video.timeline.fps, 1.0), 60.0), video.timeline.end
+    video.close()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_video(out, draw_frames(predictor, source, windows, seconds), fps)
+
+
+def format_results(results: list[Result], kind: str) -> list[str]:
     """The predictions as text lines, JSON lines or CSV rows."""
     if kind == "json":
         return [json.dumps(result) for result in results]
@@ -270,39 +206,36 @@ def format_results(results: list[dict[str, Any]], kind: str) -> list[str]:
         if "error" in result:
             lines.append(f"{result['video']}: failed: {result['error']}")
             continue
-        lines.append(f"{result['video']}: {result['label']} ({100 * result['probabilities'][result['label']]:.0f} %)")
+        for face in result.get("faces", [result]):
+            name = f", face {face['face']}" if "face" in face else ""
+            share = face["probabilities"][face["label"]]
+            lines.append(f"{result['video']}{name}: {face['label']} ({100 * share:.0f} %)")
         for window in result["windows"]:
             what = window.get("error") or "  ".join(
                 f"{name} {100 * p:.0f}"
                 for name, p in sorted(window["probabilities"].items(), key=lambda kv: -kv[1])[:3]
             )
-            lines.append(f"  {window['start']:7.2f} - {window['end']:7.2f} s  {what}")
+            face = f"face {window['face']}  " if "face" in window else ""
+            lines.append(f"  {window['start']:7.2f} - {window['end']:7.2f} s  {face}{what}")
     return lines
 
 
-def _csv(results: list[dict[str, Any]]) -> str:
-    """One row a window: video, start, end, label, one column a class, error."""
+def _csv(results: list[Result]) -> str:
+    """One row a window and face: video, face, start, end, label, one column a class, error."""
     classes = next((list(r["probabilities"]) for r in results if "probabilities" in r), [])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["video", "start", "end", "label", *classes, "error"])
+    writer.writerow(["video", "face", "start", "end", "label", *classes, "error"])
     for result in results:
-        for window in result.get("windows", [{"error": result.get("error", "")}]):
+        for window in result.get("windows", [result]):
             values = window.get("probabilities", {})
-            writer.writerow(
-                [
-                    result["video"],
-                    window.get("start", ""),
-                    window.get("end", ""),
-                    window.get("label", ""),
-                    *(values.get(name, "") for name in classes),
-                    window.get("error", ""),
-                ]
-            )
+            cells = [window.get(name, "") for name in ("face", "start", "end", "label")]
+            shares = [values.get(name, "") for name in classes]
+            writer.writerow([result["video"], *cells, *shares, window.get("error", "")])
     return buffer.getvalue()
 
 
-def _write(path: Path, results: list[dict[str, Any]]) -> None:
+def _write(path: Path, results: list[Result]) -> None:
     from fclip.data.files import atomic_write
 
     if path.suffix == ".csv":

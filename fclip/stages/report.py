@@ -49,6 +49,8 @@ def run(config: Config) -> StageReport:
     table = find_table(config.table) if config.table else None
     found = find_results(config)
     rows, members = complete_rows(found)
+    for row in rows:
+        row["leak"] = caption_leak(config.root / row["dataset"])
     if table is not None:
         kept = [i for i, row in enumerate(rows) if table.place(row) is not None]
         if not kept:
@@ -119,6 +121,14 @@ def read_clips(result: dict[str, Any]) -> dict[str, tuple[int, int]]:
         raise FclipError(f"{path}: does not belong to results.json beside it; make both again: fclip eval --overwrite")
     predicted = table.matrix().argmax(1).tolist()
     return dict(zip(table.keys, zip(table.true_indices().tolist(), predicted, strict=True), strict=True))
+
+
+def caption_leak(folder: Path) -> float | None:
+    """Accuracy of the leak probe on a data set's refined captions; None where it was not run."""
+    from fclip.data.files import read_json
+
+    path = folder / "refined" / "leak.json"
+    return float(read_json(path)["after"]["accuracy"]) if path.is_file() else None
 
 
 def training_captions(result: dict[str, Any]) -> dict[str, Any] | None:

@@ -36,11 +36,15 @@ class ShardTask:
 
 @dataclass
 class ShardResult:
-    """What became of each input key of a shard: exactly one of ok, skipped, failed."""
+    """What became of each input key of a shard: exactly one of ok, skipped, failed.
+
+    `tally`: what else it counts, in groups where that helps ({"classes": {"anger": 3}}); the manifest holds the sums.
+    """
 
     ok: list[str] = field(default_factory=list)
     skipped: Reasons = field(default_factory=list)
     failed: Reasons = field(default_factory=list)
+    tally: dict[str, Any] = field(default_factory=dict)
 
 
 class ShardStage(Protocol):
@@ -98,6 +102,7 @@ def run_shards(
     if report.values.get("complete"):
         rows = report.values.pop("rows")
         value = {"stage": stage.name, "config_hash": config_hash, "shards": rows, "totals": dict(report.counts)}
+        value |= {"tally": report.values["tally"]} if "tally" in report.values else {}
         if not pending and manifest.is_file() and json.loads(manifest.read_text()) == value:
             os.utime(manifest)
         else:
@@ -204,6 +209,7 @@ def _commit(out: Path, task: ShardTask, result: ShardResult, stage: ShardStage, 
             "output": _input_record(output) if output.is_file() else None,
             "counts": {"ok": len(result.ok), "skipped": len(result.skipped), "failed": len(result.failed)},
             "skipped": [list(row) for row in result.skipped],
+            **({"tally": result.tally} if result.tally else {}),
         },
     )
 
@@ -213,6 +219,7 @@ def _summarise(
 ) -> StageReport:
     """Add up the commit records; `complete` when every shard (of all jobs) has one."""
     rows, totals = [], {"ok": 0, "skipped": 0, "failed": 0}
+    tally: dict[str, Any] = {}
     for task in tasks:
         try:
             record = json.loads((out / f"{task.stem}.json").read_text(encoding="utf-8"))
@@ -222,9 +229,11 @@ def _summarise(
             continue
         for name in totals:
             totals[name] += record["counts"][name]
+        _add_up(tally, record.get("tally", {}))
         sha256 = record["output"]["sha256"] if record["output"] else None
         rows.append({"stem": task.stem, "samples": record["counts"]["ok"], "sha256": sha256})
     report = StageReport(stage.name, out, dict(totals), {"shards": len(tasks), "written": written, "rows": rows})
+    report.values |= {"tally": tally} if tally else {}
     complete = len(rows) == len(tasks)
     total = sum(totals.values())
     report.lines.append(f"{written} shards written, {len(rows) - written if complete else 0} verified and kept")
@@ -238,6 +247,15 @@ def _summarise(
     report.lines += [f"failed: {key}: {reason}" for key, reason in _first_failures(out, tasks)]
     report.values["complete"] = complete
     return report
+
+
+def _add_up(sums: dict[str, Any], counts: dict[str, Any]) -> None:
+    """Add the numbers of `counts` to those of `sums`, group by group."""
+    for name, count in counts.items():
+        if isinstance(count, dict):
+            _add_up(sums.setdefault(name, {}), count)
+        else:
+            sums[name] = sums.get(name, 0) + count
 
 
 def _first_failures(out: Path, tasks: Iterable[ShardTask], most: int = 5) -> list[tuple[str, str]]:

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fclip.stages.workspace import list_shards
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fclip.data.packed import PackedSample
-    from fclip.data.records import FaceTrack
     from fclip.report.blocks import Block
 
 MAX_SHARDS = 6  # looked into for clips of every class
@@ -21,9 +18,6 @@ MAX_SHARDS = 6  # looked into for clips of every class
 
 def clip_blocks(folder: Path, clips: int) -> list[Block]:
     """Frames, parsing and landmarks of up to `clips` clips, of different classes as far as possible."""
-    import numpy as np
-
-    from fclip.data.records import FaceTrack
     from fclip.report.blocks import Heading, Picture, Pictures
 
     if not (folder / "packed" / "manifest.json").is_file() or clips < 1:
@@ -31,9 +25,8 @@ def clip_blocks(folder: Path, clips: int) -> list[Block]:
     pictures = []
     for sample in _find_samples(folder / "packed", clips):
         if sample.parsing is not None and sample.landmarks is not None:
-            track = FaceTrack(sample.parsing, sample.landmarks, np.asarray(sample.info["confidence"], np.float32))
             caption = f"{sample.key}: {sample.info['label']}" + (f". {sample.caption}" if sample.caption else "")
-            pictures.append(Picture(_draw(sample.frames, track, sample.key), caption))
+            pictures.append(Picture(_draw(sample), caption))
     return [Heading(f"Clips of {folder.name}, with parsing and landmarks"), Pictures(pictures)] if pictures else []
 
 
@@ -55,14 +48,15 @@ def _find_samples(packed: Path, clips: int) -> Iterator[PackedSample]:
                 return
 
 
-def _draw(frames: np.ndarray, track: FaceTrack, title: str) -> bytes:
-    """A contact sheet of one clip as JPEG."""
+def _draw(sample: PackedSample) -> bytes:
+    """A contact sheet of one clip as JPEG; its caption stands beside the picture."""
+    import dataclasses
     import io
 
-    from fclip.faces.preview import contact_sheet
+    from fclip.data.sheet import draw_clips
 
     buffer = io.BytesIO()
-    contact_sheet([(frames, track, title)], times=6, tile=112).save(buffer, "JPEG", quality=85)
+    draw_clips([dataclasses.replace(sample, caption=None)], frames=6).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

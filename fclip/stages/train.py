@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fclip.config import CommonConfig, canonical_json, config_dict, hash_of, option
 from fclip.errors import UsageError
-from fclip.stages.folds import FoldShards, caption_facts, clip_frames, fold_shards
+from fclip.stages.folds import FoldShards, caption_facts, clip_frames, data_hash, fold_shards
 from fclip.stages.result import StageReport
-from fclip.stages.workspace import dataset_folder, find_dataset, require_folder, run_folder
+from fclip.stages.workspace import dataset_folder, features_folder, find_dataset, require_folder, run_folder
 
 if TYPE_CHECKING:
     from fclip.engine.distributed import Team
@@ -61,6 +62,10 @@ class Config(CommonConfig):
     balance: bool = option(False, "draw all classes equally often", output=True)
     without: tuple[str, ...] = option((), "modalities to leave out: parsing,landmarks,caption", output=True)
     set: tuple[str, ...] = option((), "options of the variant: name=value,...", output=True)
+    descriptions: Path | None = option(
+        None, "JSON file {class: text} of facial behaviour, for variants with class descriptions"
+    )
+    temporal: bool = option(False, "finetune: with a temporal transformer over the frames")
     select: Literal["last", "val", "best-on-test"] = option(
         "last",
         "checkpoint to report: the last; the best on a training part held out; or the best on the test part, "
@@ -68,14 +73,19 @@ class Config(CommonConfig):
         output=True,
     )
     save_every: int = option(0, "also write a checkpoint every N steps")
+    tensorboard: bool = option(False, "also write TensorBoard events to <run>/tensorboard (needs tensorboard)")
     workers: int = option(0, "processes that load clips; 0 = in this process")
     input: Path | None = option(None, "packed folder instead of the workspace's", flag="--in")
     out: Path | None = option(None, "run folder instead of <root>/runs/...")
     resume: bool = option(True, "go on from the run's last checkpoint")
 
 
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
 def run(config: Config) -> StageReport:
     """Train every fold and seed asked for; finished runs are kept."""
+    config = with_flags(config)
     packed = require_folder(config.input or dataset_folder(config) / "packed", "packed", config)
     dataset = config.dataset or (packed.parent.name if config.input else find_dataset(config))
     runs = list(planned_runs(config, dataset, packed))
@@ -92,6 +102,8 @@ def run(config: Config) -> StageReport:
             f"fold {fold} seed {seed}: {summary['steps']} steps, loss {summary['loss']:.4f}, "
             f"{summary['trainable']:,} trainable parameters -> {out}"
         )
+    if caption_facts(packed)["label_shown"]:
+        report.lines.append("the captions SAW THE LABEL: results that rest on them say so")
     return report
 
 
@@ -105,6 +117,15 @@ def planned_runs(config: Config, dataset: str, packed: Path) -> list[tuple[str, 
         if fold not in splits.folds:
             raise UsageError(f"--fold {fold}: data set {dataset} has the folds {', '.join(sorted(splits.folds))}")
     return [(fold, seed) for seed in config.seed for fold in folds]
+
+
+def with_flags(config: ConfigT) -> ConfigT:
+    """The configuration with the options of the variant that have a flag of their own moved to --set."""
+    import dataclasses
+
+    pairs = [f"descriptions={config.descriptions}"] if config.descriptions else []
+    pairs += ["temporal=true"] if config.temporal else []
+    return dataclasses.replace(config, set=(*config.set, *pairs), descriptions=None, temporal=False)
 
 
 def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -188,11 +209,12 @@ def _fit(
     from fclip.engine.optimise import make_optimizer
 
     recipe, device = model.recipe, next(model.parameters()).device
+    features = features_folder(config, facts["dataset"])
     batch_size = config.batch_size or recipe.batch_size
     if batch_size % team.size:
         raise UsageError(f"--batch-size {batch_size}: choose a multiple of the {team.size} processes that share it")
     loader = clip_loader(
-        shards.train, model, batch_size // team.size, train=True, seed=seed, workers=config.workers,
+        shards.train, model, batch_size // team.size, train=True, features=features, seed=seed, workers=config.workers,
         without=config.without, balance=config.balance, rank=team.rank, world_size=team.size,
     )  # fmt: skip
     prepare = InputPreparer(model, device, without=config.without)
@@ -205,9 +227,10 @@ def _fit(
         milestones=recipe.milestones, warmup=config.warmup, precision=choose_precision(config.precision, device),
         clip_norm=config.clip_norm, accumulate=config.accumulate, ema=config.ema, save_every=config.save_every,
     )  # fmt: skip
-    score = _scorer(model, shards.held_out, prepare, batch_size) if shards.held_out else None
+    score = _scorer(model, shards.held_out, prepare, batch_size, features) if shards.held_out else None
     steps = settings.epochs * -(-loader.steps_per_epoch // config.accumulate)
-    with _bar(steps, f"{config.variant} fold {facts['fold']}", team.leads) as progress:
+    events = folder.path / "tensorboard" if config.tensorboard and team.leads else None
+    with _progress(steps, f"{config.variant} fold {facts['fold']}", team.leads, events) as progress:
         trainer = Trainer(model, prepare, optimizer, settings, folder, facts, team=team, score=score, progress=progress)
         return trainer.train(loader).step
 
@@ -220,11 +243,10 @@ def _identity(
     config: Config, model: ExpressionModel, packed: Path, dataset: str, fold: str, seed: int
 ) -> dict[str, Any]:
     """What a run's result depends on; stored as the run's config.json."""
-    from fclip import __version__
-    from fclip.data.files import read_json
+    import json
 
-    manifest = packed / "manifest.json"
-    data = hash_of(read_json(manifest)) if manifest.is_file() else None
+    from fclip import __version__
+
     value = {
         "stage": "train",
         "fclip": __version__,
@@ -233,22 +255,21 @@ def _identity(
         "run_seed": seed,
         "config": config_dict(config, output_only=True),
         "classes": list(model.classes),
+        "prompts": model.prompts,
         "clip_sha256": model.clip_sha256,
-        "data": data,
+        "data": data_hash(packed),
     }
     value["config_hash"] = hash_of(value)
-    import json
-
     return json.loads(canonical_json(value))
 
 
-def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size: int) -> Any:
+def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size: int, features: Path) -> Any:
     """A function that evaluates the model on held-out shards and returns UAR and WAR; WAR is the score."""
     from fclip.engine.evaluate import predict_clips
     from fclip.engine.loading import clip_loader
     from fclip.engine.metrics import confusion_matrix, uar, war
 
-    loader = clip_loader(shards, model, batch_size, train=False)
+    loader = clip_loader(shards, model, batch_size, train=False, features=features, without=prepare.without)
 
     def score() -> dict[str, float]:
         table = predict_clips(model, loader.epoch(0), prepare)
@@ -259,21 +280,28 @@ def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size
     return score
 
 
-def _bar(total: int, name: str, shown: bool) -> Any:
-    """A tqdm bar on stderr as a context manager that yields the loop's progress function."""
+@contextmanager
+def _progress(total: int, name: str, shown: bool, events: Path | None) -> Iterator[Callable[[dict[str, float]], None]]:
+    """What the loop calls with every row: a tqdm bar on stderr, and TensorBoard events where a folder is given."""
     import sys
-    from contextlib import contextmanager
 
     from tqdm import tqdm
 
-    @contextmanager
-    def bar() -> Any:
-        with tqdm(total=total, desc=name, unit="step", disable=not (shown and sys.stderr.isatty())) as line:
+    from fclip.engine.tensorboard import EventFolder
 
-            def progress(row: dict[str, float]) -> None:
-                line.update(row["step"] - line.n)
-                line.set_postfix(epoch=int(row["epoch"]), loss=f"{row['loss']:.3f}", refresh=False)
+    writer = EventFolder(events) if events else None
+    with tqdm(total=total, desc=name, unit="step", disable=not (shown and sys.stderr.isatty())) as bar:
+        figures: dict[str, str] = {}
 
+        def progress(row: dict[str, float]) -> None:
+            if writer:
+                writer.write(row)
+            bar.update(row["step"] - bar.n)
+            figures.update({n: f"{row[n]:.3f}" for n in ("loss", "eval_uar", "eval_war") if n in row})
+            bar.set_postfix(figures, refresh=False)
+
+        try:
             yield progress
-
-    return bar()
+        finally:
+            if writer:
+                writer.close()

@@ -82,6 +82,11 @@ def list_shards(folder: Path, suffix: str, stage: str) -> list[tuple[Path, int |
     return shards
 
 
+def features_folder(config: CommonConfig, dataset: str) -> Path:
+    """<root>/<dataset>/features: cached features of frozen encoders; may be deleted at any time."""
+    return config.root / dataset / "features"
+
+
 def run_folder(config: CommonConfig, dataset: str, variant: str, fold: str, seed: int) -> Path:
     """<root>/runs/<dataset>-<variant>-fold<k>-seed<s>."""
     return config.root / "runs" / f"{dataset}-{variant}-fold{fold}-seed{seed}"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fclip.config import option
+from fclip.config import hash_of, option
 from fclip.errors import FclipError, UsageError
-from fclip.stages.evaluate import EvaluationOptions, evaluate_model
-from fclip.stages.folds import caption_facts, clip_frames, fold_shards
+from fclip.stages.evaluate import EvaluationOptions, evaluate_model, kept_results
+from fclip.stages.folds import caption_facts, clip_frames, data_hash, fold_shards
 from fclip.stages.result import StageReport
 from fclip.stages.train import Config as TrainConfig
-from fclip.stages.train import build_model, train_run
-from fclip.stages.workspace import list_shards, require_folder, run_folder
+from fclip.stages.train import build_model, train_run, with_flags
+from fclip.stages.workspace import features_folder, list_shards, require_folder, run_folder
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
@@ -47,7 +47,9 @@ def run(config: Config) -> StageReport:
     """Train or reuse the source run, then evaluate it on every fold of the target."""
     from fclip.data.splits import read_classes, read_splits
 
-    config = with_objective(config)
+    config = with_objective(with_flags(config))
+    if config.input or config.out:
+        raise UsageError("zeroshot reads and writes in the workspace: name it with --root, not --in or --out")
     target = config.test or config.dataset
     if not target:
         raise UsageError("name the data set to test on with --test")
@@ -74,13 +76,35 @@ def run(config: Config) -> StageReport:
                 "clip": config.clip, "fold": fold, "seed": seed, "selection": config.select,
                 "set": list(config.set), "without": list(without),
                 "checkpoint": str(source) if source else None, "in_domain": in_domain, "objective": config.objective,
+                **_inputs(config, model, source), "data": data_hash(packed),
             }  # fmt: skip
-            options = EvaluationOptions(config.device, 16, config.workers, without)
+            options = EvaluationOptions(config.device, 16, config.workers, without, features_folder(config, target))
             shards = fold_shards(splits, packed, fold, "last").test
             report.out = config.root / "runs" / name / "eval"
-            results.append(evaluate_model(options, model, packed, shards, report.out, facts))
+            result = kept_results(report.out, facts, config.overwrite)
+            result = result or evaluate_model(options, model, packed, shards, report.out, facts)
+            results.append({**result, "folder": report.out.parent})
             report.counts["folds"] += 1
     return _finish(report, results, config, target)
+
+
+def _inputs(config: Config, model: ExpressionModel, source: Path | None) -> dict[str, Any]:
+    """What a result depends on beside the options: weights, class texts, and the captions of training."""
+    from fclip.data.files import sha256_file
+    from fclip.models.checkpoint import load_checkpoint
+
+    texts = {"prompts_sha256": hash_of(model.prompts)}
+    if source is None:
+        return {"checkpoint_sha256": model.clip_sha256, "trained_with": None, **texts}
+    checkpoint = _checkpoint(config, source)
+    captions = load_checkpoint(checkpoint)[1].get("captions")
+    return {"checkpoint_sha256": sha256_file(checkpoint), "trained_with": captions, **texts}
+
+
+def _checkpoint(config: Config, run: Path) -> Path:
+    from fclip.engine.runs import RunFolder
+
+    return RunFolder(run).pointer("LAST" if config.select == "last" else "BEST") / "model.safetensors"
 
 
 def with_objective(config: Config) -> Config:
@@ -94,7 +118,6 @@ def _source_model(
     config: Config, classes: tuple[str, ...], packed: Path, fold: str, seed: int
 ) -> tuple[ExpressionModel, Path | None]:
     """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
-    from fclip.engine.runs import RunFolder
     from fclip.models.checkpoint import load_checkpoint
 
     if config.pretrain == "none":
@@ -108,18 +131,17 @@ def _source_model(
     names = {f.name for f in dataclasses.fields(TrainConfig)}
     train_config = TrainConfig(**{n: getattr(config, n) for n in names} | {"dataset": None})
     train_run(train_config, config.pretrain, source, fold, seed, out)
-    checkpoint = RunFolder(out).pointer("LAST" if config.select == "last" else "BEST") / "model.safetensors"
-    state, metadata = load_checkpoint(checkpoint)
+    state, metadata = load_checkpoint(_checkpoint(config, out))
     model = build_model(config, classes, metadata["frames"])
     model.load_trainable_state(state)
     return model, out
 
 
 def _finish(report: StageReport, results: list[dict[str, Any]], config: Config, target: str) -> StageReport:
-    from fclip.engine.aggregate import aggregate, format_table
+    from fclip.engine.aggregate import format_table
+    from fclip.stages.report import complete_rows
 
-    rows = aggregate(results)
-    report.values["results"] = rows
+    report.values["results"] = rows = complete_rows(results)[0]
     kind = f"objective {config.objective}; " if config.pretrain != "none" else ""
     kind += "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
     report.lines += [f"{config.pretrain} -> {target} ({kind}), mean over folds", *format_table(rows)]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_training_lowers_the_loss_and_evaluation_derives_all_from_predictions(wo
     report = evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
     result = json.loads((out / "eval" / "results.json").read_text())
     scored = evaluate.run(evaluate.Config(predictions=out / "eval" / "predictions.csv"))
-    assert scored.values["result"]["confusion"] == result["confusion"]
+    assert scored.values["results"][0]["confusion"] == result["confusion"]
     assert report.values["results"][0]["war"] == result["war"]
     assert (out / "eval" / "confusion.png").read_bytes().startswith(b"\x89PNG")
     stamp = (out / "eval" / "predictions.csv").stat().st_mtime_ns
@@ -103,6 +104,27 @@ def test_selection_on_a_held_out_part_never_sees_the_test_part(workspace):
         assert len(parts[0] | parts[1] | parts[2]) == 5
 
 
+def test_one_training_part_holds_out_shards():
+    from fclip.data.splits import Splits
+
+    splits = Splits("own", {f"k{i}": "test" if i < 2 else "train" for i in range(40)}, {"1": {"train": ["train"], "test": ["test"]}})
+
+    def shards(count: int, folder: Path) -> folds.FoldShards:
+        for name in ["test-00000", *(f"train-{i:05d}" for i in range(count))]:
+            (folder / f"{name}.tar").write_bytes(b"")
+        return folds.fold_shards(splits, folder, "1", "val")
+
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(FclipError, match="nothing can be held out"):
+            shards(1, Path(folder))
+        few = shards(3, Path(folder))
+        assert [[p.stem for p in side] for side in (few.train, few.held_out, few.test)] == [
+            ["train-00000", "train-00001"], ["train-00002"], ["test-00000"]]  # fmt: skip
+        many = shards(25, Path(folder))
+        assert [p.stem for p in many.held_out] == ["train-00009", "train-00019"]
+        assert len(many.train) == 23
+
+
 def test_best_on_test_is_recorded_in_checkpoint_and_result(workspace, tmp_path):
     out = tmp_path / "run"
     train.run(train.Config(root=workspace, out=out, select="best-on-test", **SMALL))
@@ -113,7 +135,7 @@ def test_best_on_test_is_recorded_in_checkpoint_and_result(workspace, tmp_path):
 
 
 def test_loss_that_is_not_finite_names_the_clips(workspace, tmp_path):
-    with pytest.raises(FclipError, match=r"not finite; clips of this batch: demo7-"):
+    with pytest.raises(FclipError, match=r"not finite; clips of this batch: (demo7-\d+, ){3}demo7-\d+; lower --lr"):
         train.run(train.Config(root=workspace, out=tmp_path / "run", **{**SMALL, "lr": 1e30}))
 
 

@@ -145,3 +145,25 @@ def test_torchrun_example_starts_the_train_command():
     assert json.loads(result.output)["config"]["variant"] == "base"
     several = script("torchrun.sh", "--variant", "base", NODES="2", RENDEZVOUS="first:29500")
     assert several[1:7] == ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29500"]
+
+
+def test_overview_trains_every_method_with_steps_for_its_clip_model(tmp_path):
+    """The tiny CLIP gets its own steps, by variant; real data get the papers'. Every run, then plain CLIP, is reported."""
+    wanted = {"linear-probe", "coop", "cocoop", "dfer-clip", "base", "star", "dagger", "star-dagger"}
+    for settings, tiny in (([], True), (["DATASET=dfew"], False)):
+        commands = make("overview.mk", "table", "SEEDS=0", *settings, root=tmp_path)
+        trained = {}
+        for words in commands:
+            if words[0] == "train" and words[words.index("--fold") + 1] == "5":
+                config = json.loads(runner.invoke(app, [*words, "--dry-run"]).output)["config"]
+                trained[config["variant"]] = config
+        assert set(trained) == wanted
+        for variant, config in trained.items():
+            assert (config["lr"] is not None) == (config["epochs"] is not None) == tiny, variant
+            assert config["select"] == "last"
+        assert trained["dfer-clip"]["optimizer"] is None, "SGD, as in its paper"
+        folders = {words[words.index("--out") + 1] for words in commands if words[0] == "train"}
+        assert len(folders) == 8 * 5
+        reports = [words for words in commands if words[0] == "report"]
+        assert all(folders < set(words) for words in reports)
+        assert all(any("none-to-" in word for word in words) for words in reports)

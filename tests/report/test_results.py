@@ -10,12 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.engine import metrics
+from fclip.engine.predictions import read_predictions
 from fclip.errors import UsageError
 from fclip.report.blocks import Flag, Heading, Table, Text
 from fclip.report.intervals import FoldClips, fold_clips, fold_mean_intervals
 from fclip.report.logs import mean_curve, read_log
 from fclip.report.published import find_table, published_figures, published_methods, published_tables
-from fclip.report.results import caveats, pooled_reliability, published_table, rests_on, results_table
+from fclip.report.results import (
+    caveats,
+    pooled_reliability,
+    pooled_table,
+    published_table,
+    rests_on,
+    results_table,
+    scene_tables,
+)
 from fclip.stages.report import Config, complete_rows, find_results
 from tests.report.runs import SEVEN, write_comparison, write_run
 
@@ -132,6 +141,8 @@ def test_what_flatters_is_flagged(tmp_path):
     for word in ("BEST ON TEST", "IN-DOMAIN", "SAW THE LABEL"):
         assert sum(word in flag for flag in flags) == 1
         assert any(block.note and word in block.text for block in caveats(rows) if isinstance(block, Text))
+    used = next(row for row in rows if row["captions"])
+    assert rests_on({**used, "leak": 0.625}).endswith("; the words alone tell 62.5 % of labels)")
     honest = [row for row in rows if not isinstance(rests_on(row), Flag)]
     assert len(caveats(honest)) == 2  # what the columns mean, and that the faces are rendered
 
@@ -148,6 +159,40 @@ def test_mean_over_folds_then_seeds_and_repeated_or_missing_runs_are_named(tmp_p
     assert any("fold 2, seed 1 is missing" in block.text for block in caveats([row]))
     write_run(tmp_path, "base", "1", 0, name="again", skill=0.3)
     assert any("run several times" in block.text for block in caveats(rows_of(tmp_path)))
+
+
+def test_means_over_folds_and_pooled_with_their_intervals(tmp_path):
+    """A large good fold and a small poor one: the mean counts folds, the pooled figure counts clips."""
+    for fold, clips, skill in (("1", 200, 0.9), ("2", 20, 0.2)):
+        write_run(tmp_path, "base", fold, 0, clips=clips, skill=skill)
+    (row,) = rows_of(tmp_path)
+    tables = [read_predictions(p) for p in sorted((tmp_path / "runs").glob("*/eval/predictions.csv"))]
+    right = [t.matrix().argmax(1) == t.true_indices() for t in tables]
+    assert row["war"] == pytest.approx(np.mean([r.mean() for r in right]))
+    assert row["pooled_war"] == pytest.approx(np.concatenate(right).mean())
+    assert row["pooled_war"] > row["war"] + 0.2
+    for name in ("uar", "war"):
+        low, high = row[f"{name}_interval"]
+        assert low < row[name] < high
+        low, high = row[f"pooled_{name}_interval"]
+        assert low < row[f"pooled_{name}"] < high
+    error = np.sqrt(row["pooled_war"] * (1 - row["pooled_war"]) / 220)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    (table,) = pooled_table([row])
+    assert column(table, "WAR") == [pytest.approx(100 * row["pooled_war"])]
+    assert pooled_table([{**row, "folds": ["1"]}]) == []
+
+
+def test_scenes_have_a_table_where_they_are_known(tmp_path):
+    for seed, shift in ((0, 0.0), (1, 0.1)):
+        scenes = {"crime": {"clips": 5, "uar": 0.5 + shift, "war": 0.6}, "talk": {"clips": 3, "uar": 0.25, "war": 0.2}}
+        write_run(tmp_path, "base", "1", seed, dataset="ferv39k", scenes=scenes)
+    (row,) = rows_of(tmp_path)
+    uar, war = scene_tables([row], ["base"])
+    assert uar.head == ["method", "crime", "talk"]
+    assert uar.rows == [["base", pytest.approx(55), pytest.approx(25)]]
+    assert war.rows == [["base", pytest.approx(60), pytest.approx(20)]]
+    assert scene_tables([{**row, "scenes": {}}], ["base"]) == []
 
 
 def test_pooled_reliability_is_that_of_the_joined_tables():

@@ -69,7 +69,7 @@ def test_folder_csv_and_a_video_without_a_face(trained, clip, tmp_path):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
     assert {row["video"].rpartition("/")[2] for row in rows} == {"a.mp4", "grey.mp4"}
     assert "no face" in next(row["error"] for row in rows if "grey" in row["video"])
-    assert [line for line in report.lines if line.startswith("video,start,end,label,happiness")]
+    assert [line for line in report.lines if line.startswith("video,face,start,end,label,happiness")]
 
 
 def test_json_lines(trained, clip, tmp_path):
@@ -88,8 +88,12 @@ def test_render_draws_every_frame(trained, clip, tmp_path):
 
 
 def test_wrong_use_is_refused(trained, clip, tmp_path):
-    with pytest.raises(UsageError, match="--render takes one video"):
-        run(trained, clip, clip, render=tmp_path / "o.mp4")
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    with pytest.raises(UsageError, match="name a folder, 2 videos were given"):
+        run(trained, clip, other, render=tmp_path / "o.mp4")
+    with pytest.raises(UsageError, match="needs a face detector"):
+        run(trained, clip, all_faces=True, crop="none")
     with pytest.raises(UsageError, match=r"\.json, \.jsonl or \.csv"):
         run(trained, clip, out=tmp_path / "o.txt")
     with pytest.raises(FclipError, match="no such file"):
@@ -101,3 +105,104 @@ def test_classes_of_ones_own(trained, clip):
     assert list(result["probabilities"]) == ["bored", "confused", "delighted"]
     plain = predict.run(predict.Config(videos=(str(clip),), classes=("bored", "confused"), clip="tiny"))
     assert len(plain.values["predictions"][0]["probabilities"]) == 2
+
+
+@pytest.fixture(scope="module")
+def pair(workspace, tmp_path_factory):
+    """A video with two people side by side, the clips of whom are 35 frames long or more."""
+    first, second = sorted((workspace / "demo7" / "source").rglob("*.mp4"))[:2]
+    path = tmp_path_factory.mktemp("pair") / "pair.mp4"
+    frames = zip(iter_frames(first), iter_frames(second), strict=False)
+    write_video(path, (np.concatenate([a, b], axis=1) for (_, a), (_, b) in frames), 25)
+    return path
+
+
+def test_all_faces_keep_their_number_and_place(trained, pair, tmp_path):
+    found = run(trained, pair, all_faces=True, window=0.6, stride=0.3, out=tmp_path / "p.csv", render=tmp_path / "o.mp4")
+    result = found.values["predictions"][0]
+    assert [face["face"] for face in result["faces"]] == [1, 2]
+    middle = next(iter_frames(pair))[1].shape[1] / 2
+    boxes = {n: np.array([w["box"] for w in result["windows"] if w["face"] == n]) for n in (1, 2)}
+    assert len(boxes[1]) == len(boxes[2]) >= 3
+    left = [bool(((b[:, 0] + b[:, 2]) / 2 < middle).all()) for b in boxes.values()]
+    right = [bool(((b[:, 0] + b[:, 2]) / 2 > middle).all()) for b in boxes.values()]
+    assert sorted(left) == sorted(right) == [False, True], "each number stays on its side"
+    for face in result["faces"]:
+        mine = [list(w["probabilities"].values()) for w in result["windows"] if w["face"] == face["face"]]
+        assert np.allclose(np.mean(mine, axis=0), list(face["probabilities"].values()), atol=1e-5)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
+    assert {row["face"] for row in rows} == {"1", "2"}
+    assert sum(1 for _ in iter_frames(tmp_path / "o.mp4")) == sum(1 for _ in iter_frames(pair))
+
+
+def test_a_window_predicts_what_a_video_of_it_alone_does(trained, clip):
+    windows = run(trained, clip, window=0.8, stride=0.8).values["predictions"][0]["windows"]
+    alone = run(trained, clip, window=100).values["predictions"][0]
+    assert len(alone["windows"]) == 1
+    assert len(windows) > 1
+    assert alone["probabilities"] == alone["windows"][0]["probabilities"]
+
+
+def test_smoothing_looks_back_and_keeps_a_distribution(trained, clip):
+    raw = run(trained, clip, window=0.5, stride=0.25).values["predictions"][0]["windows"]
+    smooth = run(trained, clip, window=0.5, stride=0.25, smooth=0.5).values["predictions"][0]["windows"]
+    values = [np.array([list(w["probabilities"].values()) for w in windows]) for windows in (raw, smooth)]
+    expected, times = values[0][:1], [w["start"] for w in raw]
+    for i in range(1, len(raw)):
+        share = 1 - np.exp(-(times[i] - times[i - 1]) / 0.5)
+        expected = np.vstack([expected, expected[-1] + share * (values[0][i] - expected[-1])])
+    assert np.allclose(values[1], expected, atol=1e-5)
+    assert np.ptp(values[1], axis=0).sum() < np.ptp(values[0], axis=0).sum()
+
+
+def test_folders_and_patterns(tmp_path, clip):
+    for name in ("a/x.mp4", "a/deep/y.MP4", "b/z.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a" / "notes.txt").write_text("-")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.jpg").write_bytes(b"")
+
+    def names(*asked):
+        return [str(p.relative_to(tmp_path)) for p in predict.find_videos([str(tmp_path / a) for a in asked])]
+
+    assert names("a") == ["a/deep/y.MP4", "a/x.mp4"]
+    assert names("*/[xz].mp4") == ["a/x.mp4", "b/z.mp4"]
+    assert names("**/*.mp4") == ["a/x.mp4", "b/z.mp4"]
+    assert names("frames", "b/z.mp4") == ["frames", "b/z.mp4"]
+    with pytest.raises(FclipError, match="no such file"):
+        names("*.avi")
+
+
+def test_memory_does_not_grow_with_the_length(trained, clip, tmp_path):
+    """Frames, the only large thing, are held for the open windows and one chunk of drawing."""
+    import tracemalloc
+
+    frames = [frame for _, frame in iter_frames(clip)][:20]
+    peaks = []
+    for times in (3, 9):
+        video = tmp_path / f"{times}.mp4"
+        write_video(video, (frame for _ in range(times) for frame in frames), 25)
+        tracemalloc.start()
+        run(trained, video, crop="none", window=1.0, stride=1.0, render=tmp_path / "o.mp4")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert 9 * 20 * frames[0].nbytes > 1.3 * peaks[0], "the long video itself would not fit"
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_several_videos_are_drawn_into_a_folder(trained, clip, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "in" / name).write_bytes(clip.read_bytes())
+    run(trained, tmp_path / "in", render=tmp_path / "drawn")
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_plain_clip_answers_with_positive_and_negative_texts(clip):
+    """Without a checkpoint: softmax of (cos(positive) - cos(negative)) / tau, of untrained towers (METHOD 2.1, 2.6)."""
+    model = predict.open_model(None, ("bored", "confused"), "tiny")
+    assert model.variant == "base"
+    texts = [text for group in model.prompts.values() for text in group]
+    assert any("of bored" in text for text in texts)
+    assert any("of no bored" in text for text in texts)

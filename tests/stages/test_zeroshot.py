@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
-from fclip.errors import FclipError
+from fclip.errors import FclipError, OutputDiffers, UsageError
 from fclip.stages import zeroshot
 from tests.pipeline import build_workspace
 
@@ -32,6 +33,15 @@ def test_transfer_from_eleven_classes_to_seven(both):
     stamp = (run / "LAST").stat().st_mtime_ns
     zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", **SMALL))
     assert (run / "LAST").stat().st_mtime_ns == stamp, "the finished source run is reused"
+    table = both / "runs" / "demo11-to-demo7-dagger-fold1-seed0" / "eval" / "predictions.csv"
+    written = table.stat().st_mtime_ns
+    zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", **SMALL))
+    assert table.stat().st_mtime_ns == written, "and so is its evaluation"
+    with pytest.raises(OutputDiffers, match=r"without: \[\"caption\"\] -> \[\]"):
+        zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", use_captions=True, **SMALL))
+    named = zeroshot.Config(root=both, pretrain="demo11", test="demo7", use_captions=True, overwrite=False, **SMALL)
+    with pytest.raises(UsageError, match="--root"):
+        zeroshot.run(dataclasses.replace(named, out=both / "x"))
 
 
 def test_plain_clip_needs_no_training(both):
