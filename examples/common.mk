@@ -39,7 +39,7 @@ $(foreach variant,base star dagger star-dagger,$(eval tuned.$(variant) := $(ADAP
 tuned.dfer-clip    := --lr 0.0001 --batch-size 8
 tuned.linear-probe := --optimizer adamw --lr 0.01 --batch-size 8
 tuned.coop         := --optimizer adamw --lr 0.003 --batch-size 8
-tuned.cocoop       := --optimizer adamw --lr 0.003 --batch-size 8
+tuned.cocoop       := --optimizer adamw --lr 0.03 --batch-size 8
 else
 # A real data set: the papers' settings. FERV39k has one official split.
 FOLDS      ?= $(if $(filter ferv39k,$(DATASET)),1,1 2 3 4 5)
