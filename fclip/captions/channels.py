@@ -21,7 +21,7 @@ from fclip.data.records import FaceTrack
 
 HEAD = ("pitch", "yaw", "roll")
 POSE_DEADBAND = 4.0  # degrees of head turn that leave the measures as they are
-MOST_BLENDSHAPE_NOISE = 0.08  # activation
+MOST_BLENDSHAPE_NOISE = 0.05  # activation; twice that for the difference of two, such as gaze
 SMOOTH_ABOVE = 0.03  # frame-to-frame noise, in activation, above which a channel is smoothed over time
 
 
@@ -88,7 +88,9 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
     usable = [(spec, source) for spec, source in zip(channel_table(), sources, strict=True) if source is not None]
     calm = _calm_frames([(source.values - source.typical) / source.full for _, source in usable])
     active = [source.activation(calm) for _, source in usable]
-    noise = _noise(active, [source.group for _, source in usable])
+    most = [MOST_BLENDSHAPE_NOISE * (2 if source.group == "blendshapes" and not source.one_way else 1)
+            for _, source in usable]  # fmt: skip
+    noise = _noise(active, [source.group for _, source in usable], most)
     turned = np.maximum(np.abs(angles - np.median(angles[calm], axis=0)) - POSE_DEADBAND, 0.0)
     opened = np.abs(measures["mouth_opening"][:, 0] - np.median(measures["mouth_opening"][calm, 0]))
     channels = {}
@@ -102,6 +104,7 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
             for name, weight in spec.at_least.items():
                 shape = track.blendshapes[:, [blendshape_names().index(name)] * 2]  # (T, 2)
                 values = np.maximum(values, weight * _settled(shape.astype(np.float64)))
+                sigma = min(sigma, MOST_BLENDSHAPE_NOISE)
         channels[spec.name] = Channel(spec, values, sigma)
     return channels, angles
 
@@ -165,12 +168,12 @@ def _calm_frames(deviations: list[np.ndarray]) -> np.ndarray:
     return energy <= np.sort(energy)[min(len(energy) - 1, max(1, len(energy) // 6))] + 0.002
 
 
-def _noise(active: list[np.ndarray], groups: list[str]) -> list[float]:
+def _noise(active: list[np.ndarray], groups: list[str], most: list[float]) -> list[float]:
     """Standard deviation of each channel's jitter.
 
     It is read from second differences, which steady movement leaves small. Channels of one group share their jitter:
     what exceeds the group's median 1.5 times is quick movement and not noise, and what is much below it is chance.
-    The jitter of blendshapes is known to be small.
+    The jitter of blendshapes is known to be at most that of `most`.
     """
     if len(active[0]) < 5:
         return [0.0] * len(active)
@@ -178,9 +181,9 @@ def _noise(active: list[np.ndarray], groups: list[str]) -> list[float]:
     own = [float(np.median(bend) * 1.4826 / np.sqrt(6.0)) for bend in bends]
     shared = {g: float(np.median([n for n, other in zip(own, groups, strict=True) if other == g])) for g in set(groups)}
     return [
-        min(sigma, MOST_BLENDSHAPE_NOISE) if group == "blendshapes"
+        min(sigma, limit) if group == "blendshapes"
         else float(np.clip(sigma, 0.8 * shared[group], 1.5 * shared[group]))
-        for sigma, group in zip(own, groups, strict=True)
+        for sigma, group, limit in zip(own, groups, most, strict=True)
     ]  # fmt: skip
 
 

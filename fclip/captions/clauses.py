@@ -16,7 +16,10 @@ from typing import NamedTuple
 from fclip.captions.lexicon import CUT, KEEP, Lexicon
 from fclip.captions.resources import resource_text
 
-_TOKENS = re.compile(r"(\s*)([^\W\d_]+(?:['’-][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_)")
+_TOKENS = re.compile(
+    r"(\s*)((?<=[a-z])['’]s\b|[\"“][^\W\d_]+[\"”]|(?i:there|it|s?he|who|what|here)(?=['’]s\b)"
+    r"|[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_)"
+)
 _SENTENCES = re.compile(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]*[A-Z0-9])|\s*\n+\s*")
 _MARKUP = re.compile(r"\*\*[^*\n]{1,40}:\*\*|\*\*|__|`|^\s*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
 _MENDING = tuple(
@@ -76,7 +79,7 @@ def split_sentences(text: str) -> list[str]:
 def tokenize(sentence: str, lexicon: Lexicon) -> list[Token]:
     """Tokens of a sentence with the tags of their words and of the phrases they belong to."""
     pairs = _TOKENS.findall(sentence)
-    lowers = [text.lower().replace("’", "'").removesuffix("'s") for _, text in pairs]
+    lowers = [_lower(text) for _, text in pairs]
     tags = [lexicon.tags(lower) for lower in lowers]
     for start, lower in enumerate(lowers):
         length, category = lexicon.phrase(lowers, start) if lower in lexicon.phrase_starts else (0, "")
@@ -87,6 +90,12 @@ def tokenize(sentence: str, lexicon: Lexicon) -> list[Token]:
     return [
         Token(text, lower, space, tag) for (space, text), lower, tag in zip(pairs, lowers, tags, strict=True)
     ]
+
+
+def _lower(text: str) -> str:
+    """What a token is looked up as: there's -> there, 's -> is, "O" -> o."""
+    lower = text.lower().replace("’", "'").strip('"“”') or text
+    return "is" if lower == "'s" else lower.removesuffix("'s")
 
 
 def join_tokens(tokens: Sequence[Token]) -> str:
@@ -125,7 +134,7 @@ def _is_modifier(tokens: Sequence[Token], index: int) -> bool:
     if index and tokens[index - 1].text.lower().endswith(("'s", "’s")):
         return True
     token = tokens[index]
-    after = tokens[index + 1] if index + 1 < len(tokens) else None
+    after = next((t for t in tokens[index + 1 : index + 3] if t.lower not in word_class("positions")), None)
     if before and before in word_class("coordinators") or back < 0:
         return after is not None and "face" in after.tags and not token.lower.endswith("s")
     return token.lower.endswith("ed") and after is not None and "face" in after.tags
@@ -147,13 +156,30 @@ def _is_adverb(token: Token) -> bool:
     return token.lower.endswith("ly") or token.lower in {"also", "then", "now", "even", "not", "still", "just", "soon"}
 
 
+def described_at(tokens: Sequence[Token]) -> list[int]:
+    """Indices of the words that say how a part of the face is in `his eyes wide open and his lips pressed together`."""
+    found, open_phrase = [], True
+    for index, token in enumerate(tokens):
+        if token.lower in ("and", ","):
+            open_phrase = True
+        elif open_phrase and index and "face" in tokens[index - 1].tags and _describes(token):
+            found.append(index)
+            open_phrase = False
+    return found
+
+
+def _describes(token: Token) -> bool:
+    irregular = token.lower in word_class("irregular_participles")
+    return "state" in token.tags or irregular or token.lower.endswith(("ed", "ing", "ly"))
+
+
 def subject_of(tokens: Sequence[Token]) -> list[Token]:
     """The words in front of the verb; empty where there is no verb or too much in front of it."""
     index = verb_index(tokens)
     subject = list(tokens[: index or 0])
     while subject and _is_adverb(subject[-1]):
         subject.pop()
-    return subject if len(subject) <= 8 else []
+    return subject if len(subject) <= 12 else []
 
 
 def is_plural(subject: Sequence[Token]) -> bool:
@@ -187,7 +213,7 @@ def _is_boundary(tokens: Sequence[Token], index: int, start: int) -> bool:
     """Whether a clause begins at `index`; `start` is where the one before it began."""
     token, before = tokens[index], tokens[index - 1]
     if token.text in PUNCTUATION:
-        return token.text != "-" or bool(token.space)
+        return (token.text != "-" or bool(token.space)) and not _between_adjectives(tokens, index)
     if _listing_length(tokens, index):
         return before.text not in PUNCTUATION
     if before.text in PUNCTUATION or before.lower in word_class("coordinators|subordinators"):
@@ -217,6 +243,16 @@ def _is_boundary(tokens: Sequence[Token], index: int, start: int) -> bool:
     if token.lower == "that":
         return is_predicate(rest) and not before.tags & {"interpret", "weak_interpret"}
     return token.lower == "to" and bool(rest) and "interpret" in rest[0].tags
+
+
+def _between_adjectives(tokens: Sequence[Token], index: int) -> bool:
+    """Whether the comma at `index` stands within a noun's adjectives: `a long, shuddering breath`."""
+    if index < 2 or tokens[index].text != "," or tokens[index - 2].lower not in word_class("determiners"):
+        return False
+    adjective, after = tokens[index - 1], tokens[index + 1 : index + 3]
+    if adjective.tags & {"face", "face_general"} or adjective.lower in word_class("persons|movement_nouns|bearers"):
+        return False
+    return len(after) == 2 and after[0].is_word and after[1].lower in word_class("movement_nouns")
 
 
 def _listing_length(tokens: Sequence[Token], index: int) -> int:
@@ -263,7 +299,7 @@ def _kind(lead: Sequence[Token], body: Sequence[Token]) -> str:
     if is_participle(body) or "to" in words:
         return "participle"
     if verb_index(body) is None:
-        return "fragment"
+        return "with" if lead and described_at(body) else "fragment"
     if is_predicate(body):
         return "predicate"
     return "subordinate" if words & word_class("subordinators|prepositional_subordinators") else "main"

@@ -19,7 +19,7 @@ import numpy as np
 from fclip.captions.base import CaptionInput, Note, model_table, named_models
 from fclip.captions.media import frame_rate
 from fclip.captions.prompts import load_prompt
-from fclip.captions.text import nonsense, tidy
+from fclip.captions.text import FirstCaptionCheck, tidy
 from fclip.data.records import CaptionRecord
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
 
@@ -57,14 +57,15 @@ class HubCaptioner:
             log.warning(self.family["warning"])
         self.revision = _revision(self.model, source)
         self.dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        folder = Path(source)
         self.fingerprint = {
-            "captioner": source if not Path(source).exists() else "local", "revision": self.revision,
+            "captioner": f"local/{folder.resolve().name}" if folder.exists() else source, "revision": self.revision,
             "code": REVISION, "prompt": self.prompt.sha256, "label_aware": str(label_aware),
             "max_tokens": str(max_tokens), "dtype": self.dtype, "quantize": quantize,
         }  # fmt: skip
         self.place = f"{source} on {device} in {self.dtype}"
         self.at_once = 8 * batch_size  # among so many clips there are enough of one length
-        self._checked = False
+        self._check = FirstCaptionCheck(name)
 
     def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Caption clips in batches of similar length; a clip that the model cannot take yields its ClipFailure.
@@ -83,9 +84,7 @@ class HubCaptioner:
                 results[index] = found
                 if note and isinstance(found, CaptionRecord):
                     note(found)
-        ordered = [results[index] for index in range(len(clips))]
-        self._check_first(ordered)
-        return ordered
+        return [results[index] for index in range(len(clips))]
 
     def _frame_indices(self, count: int) -> np.ndarray:
         """Frames to show: all, or centres of equal segments where the family takes a fixed number."""
@@ -111,6 +110,7 @@ class HubCaptioner:
 
     def _record(self, clip: CaptionInput, frames: np.ndarray, answer: str, length: int) -> CaptionRecord | ClipFailure:
         text = tidy(answer, unfinished=length >= self.max_tokens)
+        self._check(text)
         if not text:
             return ClipFailure(f"{self.name} gave an empty answer")
         decoding = {"back_end": "transformers", "greedy": True, "max_tokens": self.max_tokens, "dtype": self.dtype}
@@ -161,19 +161,6 @@ class HubCaptioner:
             raise FclipError(f"{self.name}: its processor has no chat template, so its prompt format is unknown")
         video = getattr(self.processor, "video_token", "<video>")
         return str(self.family["prompt"].replace("{video}", video).replace("{text}", text))
-
-    def _check_first(self, results: list[CaptionRecord | ClipFailure]) -> None:
-        """Warn when the first caption of a run looks like the output of a broken model."""
-        first = next((found for found in results if isinstance(found, CaptionRecord)), None)
-        if first is None or self._checked:
-            return
-        self._checked = True
-        problem = nonsense(first.text)
-        if problem:
-            log.warning(
-                "the first caption of %s makes no sense (%s): %.80r; check --dtype, the weights and the versions",
-                self.name, problem, first.text,
-            )  # fmt: skip
 
 
 def _load(source: str, device: str, dtype: str, quantize: str, revision: str | None) -> tuple[Any, Any]:

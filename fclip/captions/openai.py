@@ -9,7 +9,6 @@ nowhere but into the request's header.
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,14 +20,12 @@ from fclip.captions.base import CaptionInput, Note
 from fclip.captions.chat import Chat, ServerProblem
 from fclip.captions.media import image_parts, video_parts
 from fclip.captions.prompts import load_prompt
-from fclip.captions.text import nonsense, tidy
+from fclip.captions.text import FirstCaptionCheck, tidy
 from fclip.data.records import CaptionRecord
 from fclip.errors import ClipFailure, FclipError, UsageError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 REVISION = "1"  # raise it with every change that may change what is asked
-
-log = logging.getLogger(__name__)
 
 
 class OpenAICaptioner:
@@ -71,19 +68,13 @@ class OpenAICaptioner:
         self.place = f"model {self.model} at {base_url}"
         self.at_once = 4 * concurrency  # the wait for the slowest answer of a round is shared by four
         self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="caption")
-        self._checked = False
+        self._check = FirstCaptionCheck(self.model)
 
     def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
         """Caption clips, `concurrency` at once. Raises FclipError when the server refuses everybody (wrong key, no
         such model) or is not there; a clip whose request fails in the end yields its ClipFailure.
         """
-        results = list(self._workers.map(lambda clip: self._noted(clip, note), clips))
-        first = next((found for found in results if isinstance(found, CaptionRecord)), None)
-        if first is not None and not self._checked:
-            self._checked = True
-            if nonsense(first.text):
-                log.warning("the first caption of %s makes no sense: %s", self.model, nonsense(first.text))
-        return results
+        return list(self._workers.map(lambda clip: self._noted(clip, note), clips))
 
     def close(self) -> None:
         """End the workers and their connections."""
@@ -111,6 +102,7 @@ class OpenAICaptioner:
         except ServerProblem as problem:
             return ClipFailure(str(problem))
         text = tidy(answer.text, answer.finish == "length")
+        self._check(text)
         if not text:
             return ClipFailure(f"{self.model} gave an empty answer")
         decoding: dict[str, Any] = {

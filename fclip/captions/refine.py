@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from fclip.captions.trim import (
     reason_of,
 )  # fmt: skip
 
-REVISION = "2"  # raise it with every change that may change a refined caption
+REVISION = "3"  # raise it with every change that may change a refined caption
 MOST_CHARACTERS = 20_000  # of one caption; more is cut off
 SPEECH = frozenset({"speaking", "talking", "speak", "talk", "breathing", "breathe", "singing", "chewing", "inhaling"})
 INTERPRETING = frozenset({"interpret", "weak_interpret", "compare_start"})
@@ -114,6 +114,10 @@ class Refiner:
         for index, clause in enumerate(split_clauses(tokens)):
             previous = reason
             clause, reason = _judge(clause, previous, cuts)
+            before = clauses[-1].clause.body[-1:] if clauses else []
+            if reason and clause.kind == "compare" and before and before[0].lower in word_class("copulas"):
+                clauses[-1] = replace(clauses[-1], stays=False)  # she looks (like she is about to cry)
+                cuts.append((join_tokens(clauses[-1].clause.body), reason))
             if reason and clause.body:
                 cuts.append((join_tokens(clause.lead + clause.body).lstrip(",; "), reason))
             clauses.append(Kept(clause, index, stays=not reason))
@@ -148,12 +152,17 @@ def _judge(clause: Clause, previous: str, cuts: Removed) -> tuple[Clause, str]:
         return clause, "interpretation"
     if is_dangling(body) and clause.kind != "fragment":
         return clause, previous or "fragment"
+    emptied = len(body) > 1 and CUT_AFTER in body[-1].tags and body[-1].lower in word_class("containers")
+    if emptied and body[-2].lower in word_class("determiners"):  # there is a look
+        return clause, previous or "fragment"
     stops = any(CUT_AFTER in token.tags for token in [*clause.lead, *body])
     if stops and not any(token.tags & KEEP for token in body) and (clause.lead or clause.kind != "fragment"):
         return clause, previous or "fragment"
     joined = {token.lower for token in clause.lead} & word_class("subordinators|prepositional_subordinators")
     if joined and not any(token.tags & KEEP for token in body):
         return clause, "off topic"
+    if previous and clause.kind == "with" and clause.lead[0].is_word and not any(t.tags & KEEP for t in body):
+        return clause, previous  # unhappy with what he hears
     if previous and clause.kind == "fragment" and clause.lead:
         return clause, previous
     if clause.kind in ("main", "predicate") and not any(token.tags & KEEP for token in body):

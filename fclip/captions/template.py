@@ -21,7 +21,7 @@ from fclip.data.records import CaptionRecord, FaceTrack
 from fclip.errors import ClipFailure
 
 BARED_TEETH = 0.9  # opening that a smile alone does not reach
-REVISION = "2"  # raise it with every change that may change a caption
+REVISION = "3"  # raise it with every change that may change a caption
 
 
 class TemplateCaptioner:

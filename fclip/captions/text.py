@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from collections import Counter
 from functools import cache
 
 from fclip.captions.lexicon import KEEP, Lexicon
 
 MOST_CHARACTERS = 20_000  # of an answer
+log = logging.getLogger(__name__)
 _REASONING = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -41,6 +44,23 @@ def nonsense(text: str) -> str:
     if not any(_plain_lexicon().tags(word) & (KEEP | {"face_general"}) for word in words):
         return "it names no part of the face and no movement"
     return ""
+
+
+class FirstCaptionCheck:
+    """Looks at the first caption of a run, from whatever thread, and warns once when it makes no sense."""
+
+    def __init__(self, model: str) -> None:
+        self._model, self._lock, self._done = model, threading.Lock(), False
+
+    def __call__(self, text: str) -> None:
+        """Be told of a caption, which may be empty."""
+        with self._lock:
+            first, self._done = not self._done, True
+        if first and (problem := nonsense(text)):
+            log.warning(
+                "the first caption of %s makes no sense (%s): %.80r; check the model, weights, --dtype and versions",
+                self._model, problem, text,
+            )  # fmt: skip
 
 
 @cache

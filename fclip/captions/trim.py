@@ -142,14 +142,16 @@ def _adjective(tokens: Sequence[Token], index: int) -> tuple[int, int] | None:
         return (first - 1, last) if ends and "state" in tokens[first - 2].tags else None
     if not _noun_follows(tokens, last):
         return None
+    if before == "," and first >= 3 and tokens[first - 3].lower in word_class("determiners"):
+        return first - 1, last  # a bright, cheerful smile
     return _with_coordinator(tokens, first, last, lambda token: bool(token.tags & (CUT | KEEP)))
 
 
 def _noun_follows(tokens: Sequence[Token], start: int) -> bool:
     """Whether a noun worth keeping, or a person, follows with at most three adjectives between."""
-    for token in tokens[start : start + 4]:
+    for index, token in enumerate(tokens[start : start + 4], start):
         if "face" in token.tags or token.lower in word_class("movement_nouns|persons"):
-            return True
+            return tokens[index - 1].text != ","  # in disbelief, mouth open
         adjective = token.tags & (CUT | {"state"}) or token.lower.endswith(("ly", "ed"))
         if not adjective and token.lower not in ("and", ","):
             return False
@@ -224,16 +226,27 @@ def _phrase_end(tokens: Sequence[Token], last: int) -> int:
         token, after = tokens[last], tokens[last + 1 : last + 4]
         if token.tags & CUT and not token.tags & {"verb"} or token.lower in word_class("containers"):
             last += 1
-        elif token.lower in ("and", "or") and after and after[0].tags & CUT and not after[0].tags & {"action"}:
-            last += 2
+        elif token.lower in ("and", "or") and (more := _flagged_noun_phrase(tokens, last + 1)):
+            last = more
         elif (token.lower in ("in", "on", "across", "within", "over") and len(after) >= 2
               and after[0].lower in word_class("determiners") and after[1].lower in word_class("bearers")):
             last += 3
         else:
             break
-    if not _ends_phrase(tokens, last) and not tokens[last].tags and _ends_phrase(tokens, last + 1):
+    lists = last < len(tokens) and tokens[last].lower == "such"
+    if not lists and not _ends_phrase(tokens, last) and not tokens[last].tags and _ends_phrase(tokens, last + 1):
         return last + 1  # the noun of a flagged adjective: to a neutral position
     return last
+
+
+def _flagged_noun_phrase(tokens: Sequence[Token], start: int) -> int:
+    """End of a phrase such as `a blue hoodie` or `confusion` at `start`, 0 where none is there."""
+    for index, token in enumerate(tokens[start : start + 4], start):
+        if token.tags & CUT:
+            return 0 if "action" in token.tags else index + 1
+        if token.tags or not token.is_word or token.lower in word_class("personal_pronouns|coordinators"):
+            return 0
+    return 0
 
 
 def is_dangling(tokens: Sequence[Token]) -> bool:

@@ -38,8 +38,8 @@ def contact_sheet(path: str | Path, clips: int = 8, frames: int = 8) -> Any:
 def draw_clips(samples: Iterable[PackedSample], frames: int = 8) -> Any:
     """Return a PIL image of clips, one below the other.
 
-    Each clip has a line with key, label and part, `frames` of its frames with landmarks, the same under their parsing
-    maps with the number of the frame and, where its json has it, the confidence of the face, and its caption.
+    Each clip has a line with key, label and part, `frames` of its frames, the same with landmarks, the same under their
+    parsing maps with the number of the frame and, where its json has it, the confidence of the face, and its caption.
     """
     from PIL import Image
 
@@ -59,7 +59,9 @@ def _block(sample: PackedSample, frames: int) -> Any:
     width = 2 * MARGIN + frames * CELL
     title = f"{sample.key}   {sample.info['label']}   {sample.info.get('part', '')}"
     caption = textwrap.wrap(sample.caption or "", width // 7)
-    strips = [_frame_row(sample, frames)]
+    strips = [_side_by_side(sample.frames[segment_centres(len(sample.frames), frames)])]
+    if sample.landmarks is not None:
+        strips.append(_landmark_row(sample, sample.landmarks, frames))
     if sample.parsing is not None:
         strips.append(_parsing_row(sample, sample.parsing, frames))
     block = Image.new("RGB", (width, 2 * MARGIN + LINE * (1 + len(caption)) + CELL * len(strips)), _PAPER)
@@ -72,18 +74,17 @@ def _block(sample: PackedSample, frames: int) -> Any:
     return block
 
 
-def _frame_row(sample: PackedSample, frames: int) -> Any:
+def _landmark_row(sample: PackedSample, landmarks: np.ndarray, frames: int) -> Any:
     """Frames side by side, with their landmarks as dots."""
     from PIL import ImageDraw
 
     chosen = segment_centres(len(sample.frames), frames)
     row = _side_by_side(sample.frames[chosen])
-    if sample.landmarks is not None:
-        draw = ImageDraw.Draw(row)
-        for place, points in enumerate(sample.landmarks[chosen]):
-            for x, y in points * CELL if points.any() else ():  # all 0: no face
-                if 0 <= x < CELL:
-                    draw.circle((place * CELL + x, y), 1, fill=_POINT)
+    draw = ImageDraw.Draw(row)
+    for place, points in enumerate(landmarks[chosen]):
+        for x, y in points * CELL if points.any() else ():  # all 0: no face
+            if 0 <= x < CELL:
+                draw.circle((place * CELL + x, y), 1, fill=_POINT)
     return row
 
 

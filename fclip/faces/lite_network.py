@@ -176,7 +176,7 @@ def load_lite(path: Path) -> LiteNetworks:
                 raise FclipError(f"{path}: not weights of the face back end lite; make them with: make weights")
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise FclipError(f"{path}: cannot be read as lite weights ({error}); reinstall fclip") from error
+        raise FclipError(f"{path}: cannot be read as lite weights ({error}); leave --weights out") from error
     networks = LiteNetworks()
     expected = {name for name in networks.state_dict() if not name.endswith("num_batches_tracked")}
     if set(state) != expected:

@@ -25,7 +25,7 @@ from fclip.faces.base import milliseconds
 from fclip.faces.facexformer.backend import FaceXFormerBackend, normalise
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.faces.maps import STYLES, landmark_images, parsing_images
-from fclip.faces.mediapipe import MediaPipeBackend
+from fclip.faces.mediapipe import MediaPipeBackend, _quiet
 from fclip.faces.registry import create_backend
 
 CLIP = 16
@@ -116,7 +116,9 @@ def mediapipe(repeats: int) -> None:
     )
 
     def alone(frames: np.ndarray) -> None:
-        with vision.FaceLandmarker.create_from_options(options) as landmarker:
+        with _quiet():
+            created = vision.FaceLandmarker.create_from_options(options)
+        with created as landmarker:
             for frame, stamp in zip(frames, milliseconds(None, len(frames)), strict=True):
                 landmarker.detect_for_video(library.Image(image_format=library.ImageFormat.SRGB, data=frame), stamp)
 

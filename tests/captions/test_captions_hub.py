@@ -82,6 +82,7 @@ def test_record_says_how_it_was_made(saved: Callable[[str], Path]) -> None:
     long, short = captioner.caption(clips((12, 5)))
     assert long.frames == [0, 2, 3, 5, 6, 8, 9, 11]  # eight segment centres
     assert short.frames == [0, 0, 1, 2, 2, 3, 4, 4]
+    assert long.model == "local/video-llava"
     assert long.label_shown and long.revision.startswith("local-")
     assert long.prompt_sha256 == captioner.fingerprint["prompt"]
     assert long.decoding == {"back_end": "transformers", "greedy": True, "max_tokens": 8, "dtype": "float32"}

@@ -259,12 +259,15 @@ def test_model_is_found_where_there_is_one(server: Any, make: Any) -> None:
         make(model=None)
 
 
-def test_nonsense_is_reported_once(server: Any, make: Any, caplog: pytest.LogCaptureFixture) -> None:
-    server.reply = lambda handler, body, tries: handler.send(200, completion("a a a a a a a a"))
+@pytest.mark.parametrize(("answer", "problem"), [("a a a a a a a a", "it repeats 'a'"), ("", "it is empty")])
+def test_nonsense_is_reported_once(
+    answer: str, problem: str, server: Any, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.reply = lambda handler, body, tries: handler.send(200, completion(answer))
     captioner = make()
     captioner.caption([clip(0), clip(1)])
     captioner.caption([clip(2)])
-    assert caplog.text.count("makes no sense: it repeats 'a'") == 1
+    assert caplog.text.count(f"makes no sense ({problem})") == 1
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8000/v1", "http://127.0.0.1/v1", "https://[::1]:8/v1", "http://127.8.9.1"])

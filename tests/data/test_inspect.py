@@ -88,14 +88,15 @@ def test_a_sheet_shows_frames_landmarks_parsing_and_caption(tmp_path: Path) -> N
     bare = packed_shard(tmp_path / "part2-00000.tar", ["a", "b", "c"], faces=False, height=112, width=112)
     plain = np.asarray(contact_sheet(bare, clips=2, frames=4)).astype(int)
     assert sheet.shape[1] == plain.shape[1] == 4 * 112 + 12
-    assert sheet.shape[0] - plain.shape[0] == 2 * 112  # a row of parsing for each clip
-    top = slice(6 + 15, 6 + 15 + 112)
-    changed = np.abs(sheet[top] - plain[top]).sum(2) > 30
+    assert sheet.shape[0] - plain.shape[0] == 2 * 2 * 112  # a row of landmarks and one of parsing for each clip
+    top, second = slice(6 + 15, 6 + 15 + 112), slice(6 + 15 + 112, 6 + 15 + 224)
+    assert np.array_equal(sheet[top], plain[top])
+    changed = np.abs(sheet[second] - plain[top]).sum(2) > 30
     assert 100 < changed.sum() < 4 * 68 * 12  # the landmarks' dots and nothing else
     parsing = make_track(frame_sample("a", height=112, width=112).frames, 0).parsing
     frames = plain[top, 6 : 6 + 112]
     expected = 0.6 * np.array(parsing_palette())[parsing[0]] + 0.4 * frames
-    shown = sheet[6 + 15 + 112 : 6 + 15 + 224, 6 : 6 + 112]
+    shown = sheet[6 + 15 + 224 : 6 + 15 + 336, 6 : 6 + 112]
     assert np.abs(shown - expected).mean() < 3
     caption = plain[6 + 15 + 112 : 6 + 15 + 112 + 15]
     assert (caption < 128).any()  # ink

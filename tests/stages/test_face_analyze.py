@@ -88,6 +88,16 @@ def test_clips_without_any_face_fail_with_their_reason(workspace, installed, tmp
     assert report.values["tally"]["without_face"] == report.values["tally"]["frames"] == 16
 
 
+def test_help_names_the_extra_to_install(monkeypatch):
+    from typer.testing import CliRunner
+
+    from fclip.cli.app import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = CliRunner().invoke(app, ["face-analyze", "--help"]).output
+    assert "pip install 'fclip[mediapipe]'" in shown, "square brackets are no markup"
+
+
 def test_list_names_state_and_need(installed, tmp_path):
     report = run(tmp_path, tmp_path / "x", backend="list")
     rows = {row["name"]: row for row in report.values["backends"]}
