@@ -2,7 +2,8 @@
 
 A part is written once, appears whole, and never changes. Its tables are flat: `keys` (N,), `sha256` (N,),
 `offsets` (N+1,), and tables that hold the rows of all clips one after another. Rows are only given to a
-reader who names the sha256 of the input they were computed from, so a stale row can not be used (DESIGN 4).
+reader who names the sha256 of the input they were computed from, so a stale row can not be used (DESIGN 4). The tables
+have checksums, so neither can a damaged one.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ class _PartWriter:
         for name, values in (("keys", list(self._sha256s)), ("sha256", list(self._sha256s.values()))):
             table = self._file.create_dataset(name, (len(values),), h5py.string_dtype(), track_times=False)
             table[:] = values
-        self._file.create_dataset("offsets", data=np.array(self._offsets, "<i8"), track_times=False)
+        offsets = np.array(self._offsets, "<i8")
+        self._file.create_dataset("offsets", data=offsets, chunks=offsets.shape, track_times=False, fletcher32=True)
         for name, value in sorted(attributes.items()):
             if not isinstance(value, str | int | float | bool):
                 raise FclipError(f"{self.path}: attribute {name} is {type(value).__name__}, not text or a number")
@@ -197,6 +199,7 @@ class _PartWriter:
             maxshape=(None, *shape),
             chunks=(chunk, *shape),
             track_times=False,
+            fletcher32=True,  # a flipped bit is an error when it is read, not another number
             **options,
         )
 

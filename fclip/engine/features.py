@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,32 +62,46 @@ class FeatureCache:
         self.folder, self.model, self.workers, self.team = folder, model, workers, team or Team()
 
     def frames(self, clips: Clips) -> Tensor:
-        """Frame features (N, T, E) of the clips. FclipError if the clips have different numbers of frames."""
-        wanted = _group(zip(clips.shards, clips.sha256s, strict=True))
+        """Frame features (N, T, E) of the clips. FclipError if the folder has some of another shape."""
+        indices = _by_shard(clips)
+        wanted = {shard: {clips.sha256s[i] for i in group} for shard, group in indices.items()}
         names = dict(zip(clips.keys, clips.sha256s, strict=True))
 
         def encode(shard: Path, _: Collection[str]) -> Rows:
             return {names[key]: row for key, row in encode_clips(self.model, shard, self.workers)}
 
-        rows = self._rows("frames", wanted, encode)
-        if len(counts := {rows[sha256].shape for sha256 in clips.sha256s}) > 1:
-            raise FclipError(f"clips have different frame counts ({sorted(n for n, _ in counts)}); set --frames")
-        return torch.from_numpy(np.stack([rows[sha256] for sha256 in clips.sha256s]))
+        features = torch.empty(0)
+        for shard, rows in self._rows("frames", wanted, encode):  # one shard's rows at a time beside the result
+            for index in indices[shard]:
+                row = torch.from_numpy(rows[clips.sha256s[index]])  # (T, E)
+                if not len(features):
+                    features = torch.empty(len(clips.keys), *row.shape)
+                if row.shape != features.shape[1:]:
+                    raise FclipError(
+                        f"{self.folder}: features of clip {clips.keys[index]} have shape {tuple(row.shape)}, others "
+                        f"{tuple(features.shape[1:])}; delete this folder, it is made again"
+                    )
+                features[index] = row
+        return features
 
     def captions(self, clips: Clips) -> dict[str, Tensor]:
         """Caption features (D,) by text."""
         texts = {text_sha256(text): text for text in clips.captions if text}
-        pairs = zip(clips.shards, clips.captions, strict=True)
-        wanted = _group((shard, text_sha256(text)) for shard, text in pairs if text)
+        wanted = {
+            shard: {text_sha256(text) for i in group if (text := clips.captions[i])}
+            for shard, group in _by_shard(clips).items()
+        }
 
         def encode(_: Path, sha256s: Collection[str]) -> Rows:
             return encode_texts(self.model, {sha256: texts[sha256] for sha256 in sorted(sha256s)})
 
-        rows = self._rows("captions", wanted, encode)
+        rows = {name: row for _, found in self._rows("captions", wanted, encode) for name, row in found.items()}
         return {text: torch.from_numpy(rows[sha256][0]) for sha256, text in texts.items()}
 
-    def _rows(self, kind: str, wanted: dict[Path, set[str]], encode: Callable[[Path, Collection[str]], Rows]) -> Rows:
-        """The wanted rows of each shard: this process computes its share of the missing ones, then reads all."""
+    def _rows(
+        self, kind: str, wanted: dict[Path, set[str]], encode: Callable[[Path, Collection[str]], Rows]
+    ) -> Iterator[tuple[Path, Rows]]:
+        """The wanted rows, shard by shard: this process computes its share of the missing ones, then reads all."""
         facts = {"encoder": kind, "fclip": __version__, **self.model.frozen_encoders()[kind]}
         part = _Parts(self.folder, facts)
         mine = list(wanted)[self.team.rank :: self.team.size]
@@ -97,13 +111,11 @@ class FeatureCache:
         for shard in tqdm(missing, f"{kind} features", unit="shard", disable=not sys.stderr.isatty()):
             part.write(shard, encode(shard, wanted[shard]))
         self.team.wait()
-        rows: Rows = {}
         for shard, sha256s in wanted.items():
             found = part.read(shard)
             if not sha256s <= found.keys():  # the team's other machines have their own disks
                 part.write(shard, found := encode(shard, sha256s))
-            rows |= found
-        return rows
+            yield shard, found
 
 
 class _Parts:
@@ -134,7 +146,8 @@ class _Parts:
 class FeatureLoader:
     """Batches of cached frame features, in the order in which ClipLoader would give the clips' frames.
 
-    A batch is ClipLoader's, with `frame_features` float32 (B, T, E) in place of frames. All features are in memory.
+    A batch is ClipLoader's, with `frame_features` float32 (B, T, E) in place of frames. All features are in memory:
+    32 kB for a clip of 16 frames and E = 512, so 0.4 GB for the 12,000 clips of DFEW, 1.3 GB for the 39,000 of FERV39k.
     """
 
     def __init__(self, clips: Clips, features: Tensor, plan: Plan) -> None:
@@ -225,9 +238,9 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _group(pairs: Iterable[tuple[Path, str]]) -> dict[Path, set[str]]:
-    """{shard: sha256s}, shards in order of appearance."""
-    groups: dict[Path, set[str]] = {}
-    for shard, sha256 in pairs:
-        groups.setdefault(shard, set()).add(sha256)
+def _by_shard(clips: Clips) -> dict[Path, list[int]]:
+    """{shard: indices of its clips}, shards in order of appearance."""
+    groups: dict[Path, list[int]] = {}
+    for index, shard in enumerate(clips.shards):
+        groups.setdefault(shard, []).append(index)
     return groups

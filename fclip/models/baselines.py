@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
@@ -19,7 +18,7 @@ from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Recipe
 from fclip.models.clip import encode_frames, encode_text
 from fclip.models.descriptions import TextMode, set_class_texts
 from fclip.models.frozen import FrozenTowers, NoOptions
-from fclip.models.heads import classify, cosine_logits
+from fclip.models.heads import classify, cosine_logits, linear_logits
 from fclip.models.registry import register
 from fclip.models.temporal import TemporalTransformer
 
@@ -35,7 +34,7 @@ class LinearProbe(FrozenTowers):
 
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         video = self.read_features(batch).mean(dim=1)  # (B, E)
-        return classify(self.classifier(F.layer_norm(video, video.shape[-1:])), video, batch.get("labels"))
+        return classify(linear_logits(video, self.classifier, normalize=True), video, batch.get("labels"))
 
 
 @register(NoOptions)
@@ -70,7 +69,7 @@ class Finetune(ExpressionModel):
         frames = batch["frames"]
         features = encode_frames(self.image_encoder, frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, T, E)
         video = features.mean(dim=1) if self.temporal_net is None else self.temporal_net(features)
-        return classify(self.classifier(F.layer_norm(video, video.shape[-1:])), video, batch.get("labels"))
+        return classify(linear_logits(video, self.classifier, normalize=True), video, batch.get("labels"))
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Image tower at `lr`, the new layers at 1000 lr; weight decay on everything, as in DFER-CLIP."""
@@ -108,6 +107,11 @@ class Zeroshot(FrozenTowers):
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         video = self.read_features(batch).mean(dim=1)  # (B, E)
         return classify(cosine_logits(video, self.texts, self.clip.logit_scale.exp()), video, batch.get("labels"))
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Raises FclipError: there is nothing to train."""
+        test = f"fclip zeroshot --test DATASET --variant {self.variant}"
+        raise FclipError(f"variant {self.variant} has no trainable parameter; test it as it is: {test}")
 
 
 @register(ZeroshotOptions)

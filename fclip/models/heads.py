@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fclip.models.base import ModelOutput
 
@@ -17,6 +17,13 @@ def classify(logits: Tensor, video: Tensor, labels: Tensor | None) -> ModelOutpu
     loss = None if labels is None else F.cross_entropy(logits.float(), labels)
     weights = logits.new_ones(len(logits), 1)
     return ModelOutput(logits, {"frames": logits}, weights, {"frames": video}, ("frames",), loss)
+
+
+def linear_logits(features: Tensor, classifier: nn.Linear, normalize: bool = False) -> Tensor:
+    """Logits (B, C) of features (B, D), layer-normalised without weights first if `normalize`."""
+    with torch.autocast(features.device.type, enabled=False):
+        features = features.float()
+        return classifier(F.layer_norm(features, features.shape[-1:]) if normalize else features)
 
 
 def cosine_logits(features: Tensor, texts: Tensor, scale: float | Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
-from fclip.models.heads import classify
+from fclip.models.heads import classify, linear_logits
 from fclip.models.registry import register
 from fclip.models.temporal import TemporalTransformer
 from fclip.models.weights import check_state
@@ -49,7 +49,7 @@ class VideoNetwork(ExpressionModel):
 
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         video = self.network(batch["frames"])  # (B, D)
-        return classify(self.classifier(video), video, batch.get("labels"))
+        return classify(linear_logits(video, self.classifier), video, batch.get("labels"))
 
     def trainable_state(self) -> dict[str, Tensor]:
         """All weights, and the running statistics of batch normalisation, which training changes as well."""

@@ -8,6 +8,7 @@ from fclip.config import CommonConfig, option
 from fclip.errors import UsageError
 from fclip.stages.result import StageReport
 
+SHOWN = 6  # names of each list that are printed
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
@@ -42,10 +43,10 @@ def run(config: Config) -> StageReport:
     if out.exists() and not config.overwrite:
         raise UsageError(f"{out}: exists already; use --overwrite or another name")
     found = convert(source, out, config.kind, list(config.classes) or None, config.clip, config.clip_weights)
-    counts = {"taken": len(found.taken), "dropped": len(found.dropped), "missing": len(found.missing)}
+    names = {"taken": sorted(found.taken), "dropped": sorted(found.dropped), "missing": sorted(found.missing)}
+    counts = {what: len(listed) for what, listed in names.items()}
     lines = [
-        f"{name}: {', '.join(sorted(keys)[:6])}{' ...' if len(keys) > 6 else ''}"
-        for name, keys in (("dropped", found.dropped), ("missing", found.missing))
-        if keys
+        f"{what}: {', '.join(listed[:SHOWN]) or 'nothing'}{' ... (--json lists all)' if len(listed) > SHOWN else ''}"
+        for what, listed in names.items()
     ]
-    return StageReport("convert", out, counts, {"metadata": found.metadata, "dropped": list(found.dropped)}, lines)
+    return StageReport("convert", out, counts, {"metadata": found.metadata, **names}, lines)

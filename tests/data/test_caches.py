@@ -177,6 +177,17 @@ def test_damaged_features_are_refused(tmp_path: Path) -> None:
         read_features(path, "model")
 
 
+def test_a_flipped_bit_of_a_number_is_found(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.h5", np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    write_features(path, {"a": values[:2], "b": values[2:]}, "model", {})
+    whole = path.read_bytes()
+    numbers, offsets = whole.index(values.tobytes()), whole.index(np.array([0, 2, 4], "<i8").tobytes())
+    for place in (numbers, numbers + 77, numbers + values.nbytes - 1, offsets + 8):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(FclipError, match="make it again"):
+            read_features(path, "model")
+
+
 def test_features_have_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     rows = {str(number): np.full((2, 3), number, np.float32) for number in range(5)}
     write_features(tmp_path / "a.h5", rows, "model", {"b": 1, "a": 2})

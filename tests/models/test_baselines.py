@@ -67,6 +67,18 @@ def test_it_learns_and_round_trips(tmp_path: Path, variant: str) -> None:
         assert torch.equal(load_model(tmp_path / "a.safetensors")(inputs).logits, model(inputs).logits)
 
 
+@pytest.mark.parametrize("variant", [*FROZEN, "finetune", *VIDEO])
+def test_logits_are_float32_under_autocast(variant: str) -> None:
+    model = make(variant).eval()
+    inputs = {name: value[:1] for name, value in batch(model).items()}
+    with torch.no_grad():
+        expected = model(inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(inputs)
+    assert output.logits.dtype == output.loss.dtype == torch.float32
+    assert torch.allclose(output.logits, expected.logits, atol=0.05 * max(1.0, float(expected.logits.abs().max())))
+
+
 @pytest.mark.parametrize("variant", FROZEN)
 def test_cached_frame_features_give_the_same_output(variant: str) -> None:
     model = make(variant).eval()

@@ -17,7 +17,9 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
+from fclip.cli.app import app
 from fclip.data.shards import parse_frame_sample, read_shard
 from fclip.data.splits import Splits, write_classes, write_splits
 from fclip.engine.predictions import read_predictions
@@ -379,6 +381,20 @@ def test_arguments_are_checked(tmp_path: Path, clip_file: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FclipError, match="written"):
         convert(clip_file, tmp_path / "file" / "out.safetensors", "openai")
+
+
+def test_the_command_prints_what_became_of_the_names(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    source, out = tmp_path / "model.pth", tmp_path / "out.safetensors"
+    write_dfer_clip(source, dfer_state(clip_state, TEXTS))
+    arguments = ["convert", str(source), str(out), "--from", "dfer-clip", "--classes", "joy,calm,stress"]
+    printed = CliRunner().invoke(app, arguments).stdout.splitlines()
+    assert [line.split(":")[0] for line in printed] == ["convert", "taken", "dropped", "missing"]
+    assert "best_acc" in printed[2] and printed[3] == "missing: nothing"
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2 and "exists already" in again.stderr
+    names = json.loads(CliRunner().invoke(app, [*arguments, "--overwrite", "--json"]).stdout)
+    assert {"optimizer", "recorder", "prompt_learner.token_suffix"} < set(names["dropped"])
+    assert "prompt_learner.ctx" in names["taken"] and names["counts"]["taken"] == len(names["taken"])
 
 
 WORDS = st.text(
