@@ -28,7 +28,9 @@ _SKIPPING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 # The usual formats, and the one to scale them to before they become RGB: three times as fast as at once, and nearer
 # to what scaling the RGB picture gives (49 against 47 dB and 43 against 42 dB on real clips), without its cast.
 _SCALED_AS = {"yuv420p": "yuv422p", "yuvj420p": "yuvj422p"}
-_SEEK_GAIN = 8  # frames: a shorter stretch is decoded through rather than jumped over
+_SEEK_GAIN = 8  # frames: a shorter stretch is decoded through rather than jumped over ...
+_JUMP_GAIN = 2  # ... where that means no reading from disk, and loses none of the frames that decoders hold back
+_HOLDING_BACK = frozenset({"h264", "hevc", "vvc", "av1", "libdav1d", "libaom-av1"})  # several frames; others one
 
 Stamped = tuple[int, av.VideoFrame]  # time stamp in the stream's time base, frame
 
@@ -133,9 +135,11 @@ class VideoFile:
         shown: Stamped | None = None
         pending: Stamped | None = None
         position = 0  # index of the frame decoded last
+        cheap = self._index.kept is not None and self.info["codec"] not in _HOLDING_BACK
+        gain = _JUMP_GAIN if cheap else _SEEK_GAIN
         for index in wanted:
             target = stamps[index]
-            if decoder is None or (self._exact_seek and self._key_before(target) > position + _SEEK_GAIN):
+            if decoder is None or (self._exact_seek and self._key_before(target) > position + gain):
                 decoder, shown, pending = self._decode_near(target, needed), None, None
             while shown is None or shown[0] < target:
                 following, pending = pending or next(decoder, None), None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,15 +32,16 @@ _KEPT_BYTES = 16 << 20  # the packets of smaller files stay in memory: no second
 class PacketIndex:
     """Time stamps of a video stream, in its time base.
 
-    `stamps` rising, one per frame shown; `keys` rising, those of the key frames; `latest` the last stamp;
-    `last_duration` of the last frame, 0 if unknown. `trusted` is False where packets do not say when frames are
-    shown (raw streams, AVI with B frames): frames must then be counted by decoding. `truncated`: the file ends
-    before its header says, or is damaged; raw and MPEG streams, WMV and GIF do not tell. `kept`: all packets in file
-    order, of a small file.
+    `stamps` rising, one per frame shown; `keys` rising, those of the key frames, and `key_sizes`, the bytes of each;
+    `latest` the last stamp; `last_duration` of the last frame, 0 if unknown. `trusted` is False where packets do not
+    say when frames are shown (raw streams, AVI with B frames): frames must then be counted by decoding. `truncated`:
+    the file ends before its header says, or is damaged; raw and MPEG streams, WMV and GIF do not tell. `kept`: all
+    packets in file order, of a small file.
     """
 
     stamps: array[int] = field(default_factory=lambda: array("q"))
     keys: array[int] = field(default_factory=lambda: array("q"))
+    key_sizes: array[int] = field(default_factory=lambda: array("q"))
     latest: int = -(1 << 62)
     last_duration: int = 0
     trusted: bool = True
@@ -89,9 +91,18 @@ class PacketReader:
             return None
         packets = _demux(self._container, self.stream)
         entry = next((packet for packet in packets if packet.is_keyframe), None)
-        if entry is None or entry.pts is None or entry.pts > target:
+        if entry is None or entry.pts is None or entry.pts > target or not self._is_known(entry.pts, entry.size):
             return None
         return entry.pts, itertools.chain([entry], packets)
+
+    def _is_known(self, stamp: int, size: int) -> bool:
+        """Whether a key frame reached by seeking has the time stamp it had when the file was read through.
+
+        In MPEG program streams, seeking may end inside a frame, whose rest then takes the stamp of the next one.
+        """
+        keys = self.index.keys
+        at = bisect_left(keys, stamp)
+        return at < len(keys) and keys[at] == stamp and self.index.key_sizes[at] == size
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -143,7 +154,9 @@ def _index_packets(container: av.container.InputContainer, stream: av.VideoStrea
         if packet.stream_index == stream.index:
             count += 1
             _add(index, packet, ticks[stream.index])
-    index.stamps, index.keys = array("q", sorted(index.stamps)), array("q", sorted(index.keys))
+    index.stamps = array("q", sorted(index.stamps))
+    order = sorted(range(len(index.keys)), key=index.keys.__getitem__)
+    index.keys, index.key_sizes = (array("q", [values[at] for at in order]) for values in (index.keys, index.key_sizes))
     if any(a == b for a, b in itertools.pairwise(index.stamps)) or _reordered_avi(container, stream):
         index.trusted = False
     promised = ((container.duration or 0) + (container.start_time or 0)) / av.time_base
@@ -166,6 +179,7 @@ def _add(index: PacketIndex, packet: av.Packet, tick: float) -> None:
     index.stamps.append(packet.pts)
     if packet.is_keyframe:
         index.keys.append(packet.pts)
+        index.key_sizes.append(packet.size)
 
 
 def _reordered_avi(container: av.container.InputContainer, stream: av.VideoStream) -> bool:

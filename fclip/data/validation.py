@@ -6,7 +6,7 @@ Most complaints about irreproducible results come from wrong lists, crops or fra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,18 +54,17 @@ def validate(dataset: Dataset, published: dict[str, Any] | None = None) -> Valid
     """Check a data set; `published` overrides the counts that belong to `dataset.published`.
 
     The keys of `published` (all optional): total, media (clips on disk), people, per_class {class: n}, folds
-    {fold: {train: n or {class: n}, test: ...}}, scenes {scene: {train: n, test: n}}.
+    {fold: {train: n or {class: n}, test: ...}}, scenes {scene: {train: n, test: n}}, frames [least, most] of a clip.
     """
     report = _counts(dataset)
     facts = published if published is not None else _published(dataset)
-    report.errors += dataset.problems
+    report.errors += dataset.problems + _differences(report, dataset, facts)
     for name, offenders, text in _checks(dataset, facts):
         items = list(offenders)
         report.findings[name] = {"count": len(items), "first": items[:_SHOWN]}
         if items:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
             report.errors.append(f"{text}: {items[0]}{more}")
-    report.errors += _differences(report, dataset, facts)
     return report
 
 
@@ -101,7 +100,7 @@ def _checks(dataset: Dataset, facts: dict[str, Any]) -> Iterator[tuple[str, Iter
     missing = [clip.meta.get("path", clip.source) for clip in dataset.clips if not Path(clip.source).exists()]
     yield "missing_files", missing, "listed but not there"
     yield "surplus_files", _surplus(dataset, facts.get("media", 0)), "there but in no list"
-    yield "frame_counts", _frame_counts(dataset), "number of frames differs"
+    yield "frame_counts", _frame_counts(dataset, facts.get("frames")), "number of frames differs"
     yield "duplicate_keys", _repeated(clip.key for clip in dataset.clips), "clip comes twice"
     yield "duplicate_files", _repeated(clip.source for clip in dataset.clips), "file is used by two clips"
     yield "duplicate_rows", _duplicate_rows(dataset), "listed twice in one split file"
@@ -127,15 +126,18 @@ def _surplus(dataset: Dataset, published: int) -> list[str]:
     return sorted(path.relative_to(dataset.media).as_posix() for path in found if str(path) not in listed)
 
 
-def _frame_counts(dataset: Dataset) -> list[str]:
-    """Frame folders whose number of pictures is not the annotated one."""
+def _frame_counts(dataset: Dataset, published: Sequence[int] | None) -> list[str]:
+    """Frame folders whose number of pictures is not the annotated one, or is none that the release has."""
     found = []
     for clip in dataset.clips:
         annotated, folder = clip.meta.get("frames"), Path(clip.source)
-        if annotated is not None and folder.is_dir():
-            count = len(list_frames(folder))
-            if count != annotated:
-                found.append(f"{clip.meta.get('path', clip.key)} ({annotated} annotated, {count} on disk)")
+        bounds = published if annotated is None else (annotated, annotated)
+        if bounds is None or not folder.is_dir():
+            continue
+        count = len(list_frames(folder))
+        if not bounds[0] <= count <= bounds[1]:
+            known = f"{annotated} annotated" if annotated is not None else f"{bounds[0]} to {bounds[1]} published"
+            found.append(f"{clip.meta.get('path', clip.key)} ({known}, {count} on disk)")
     return found
 
 

@@ -48,8 +48,11 @@ def stage_input(config: ShardConfig, stage: str) -> Path:
     return require_folder(folder, stage, config)
 
 
-def require_folder(folder: Path, stage: str, config: CommonConfig) -> Path:
-    """`folder` if it is there, else MissingOutput with the command that makes it."""
+def require_folder(folder: str | Path, stage: str, config: CommonConfig) -> Path:
+    """`folder` if it is there, else MissingOutput with the command that makes it; of a packed folder's URL the copy."""
+    from fclip.data.remote import local_folder
+
+    folder = local_folder(folder)
     if not folder.is_dir():
         name = f" --dataset {config.dataset}" if config.dataset else ""
         raise MissingOutput(folder, f"{STAGE_FOLDERS[stage]}{name}")

@@ -11,12 +11,15 @@ import pytest
 import release_layouts as layouts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from release_layouts import check_sound, write_text
+from release_layouts import check_sound, labels_of, write_text
 
 from fclip.data.datasets import dataset_names, open_dataset
 from fclip.data.datasets.base import class_names, inside, unique_keys
 from fclip.data.datasets.grouping import draw_parts
 from fclip.data.records import check_key
+from fclip.data.sampling import SamplingPlan
+from fclip.data.validation import validate
+from fclip.data.video import read_clip
 from fclip.errors import FclipError, UsageError
 
 # --- own data -------------------------------------------------------------------------------------------------------
@@ -33,6 +36,20 @@ def test_folder(tmp_path: Path) -> None:
     assert len(anna) == 1
     assert dataset.folds == {"1": {"train": ["train"], "test": ["test"]}}
     assert open_dataset("folder", tmp_path) == dataset
+
+
+def test_folder_of_pictures(tmp_path: Path) -> None:
+    """Pictures right in a class folder are clips of one frame; a class folder without clips is a mismatch."""
+    layouts.touch_frames(tmp_path / "Happy", 3)
+    layouts.touch_frames(tmp_path / "Sad" / "clip", 2)
+    (tmp_path / "Fear").mkdir()
+    (tmp_path / "Fear" / "notes.txt").write_text("to come")
+    dataset = open_dataset("folder", tmp_path)
+    check_sound(dataset)
+    assert labels_of(dataset) == {f"Happy_Happy_{n:05d}": "Happy" for n in (1, 2, 3)} | {"Sad_clip": "Sad"}
+    clip = read_clip(dataset.clips[0].source, SamplingPlan(4))
+    assert clip.total == 1 and clip.frames.shape == (4, 32, 40, 3)
+    assert validate(dataset).errors == ["class folder Fear holds no clips"]
 
 
 def test_folder_folds_and_classes(tmp_path: Path) -> None:

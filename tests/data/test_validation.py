@@ -156,6 +156,22 @@ def test_frame_counts(tmp_path: Path) -> None:
     assert report.errors == ["number of frames differs: Clip/clip_224x224/00002 (4 annotated, 3 on disk)"]
 
 
+@pytest.mark.parametrize(("name", "least", "most"), [("dfew", 11, 847), ("ferv39k", 8, 47), ("mafw", 9, 727)])
+def test_published_frame_ranges(tmp_path: Path, name: str, least: int, most: int) -> None:
+    """A frame folder shorter or longer than any of the release (crops cut off, or two clips in one folder)."""
+    getattr(layouts, f"write_{name}")(tmp_path)
+    dataset = open_dataset(name, tmp_path)
+    table = published_facts(name)["counts"]["single"]
+    assert table["frames"] == [least, most]
+    layouts.touch_frames(Path(dataset.clips[0].source), 5, "png" if name == "mafw" else "jpg")
+    for bounds, offenders in (([2, 5], 0), ([4, 5], len(dataset.clips) - 1), ([2, 4], 1)):
+        report = validate(dataset, {"media": 1000, "frames": bounds})
+        assert report.findings["frame_counts"]["count"] == offenders
+    assert report.errors == [
+        f"number of frames differs: {dataset.clips[0].meta['path']} (2 to 4 published, 5 on disk)"
+    ]
+
+
 def _edit(path: Path, change: object) -> None:
     lines = path.read_text().splitlines()
     write_text(path, change(lines))  # type: ignore[operator]

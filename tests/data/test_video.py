@@ -70,6 +70,10 @@ def test_formats(tmp_path: Path, name: str) -> None:
         ("hevc.mp4", {"codec": "libx265", "x265-params": "keyint=25:open-gop=1:log-level=none"}),
         ("short_gop.ts", {"g": "20"}),
         ("mpeg2.mpg", {"codec": "mpeg2video", "bf": "2", "g": "12"}),
+        ("mpeg1.mpg", {"codec": "mpeg1video", "bf": "0", "g": "6"}),
+        ("mpeg4.mp4", {"codec": "mpeg4", "bf": "2", "g": "7"}),
+        ("intra.mkv", {"codec": "mjpeg", "pixels": "yuvj420p"}),
+        ("short_gop.flv", {"codec": "flv", "g": "5"}),
         ("vp9.webm", {"codec": "libvpx-vp9", "cpu-used": "8", "g": "30"}),
     ],
 )
@@ -90,10 +94,26 @@ def test_seeking_gives_the_same_frames(
         np.testing.assert_array_equal(part.frames, [everything[index] for index in (104, 114, 124)])
 
 
-def test_sparse_reading_decodes_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three frames of a 400-frame file with a key frame every 20 touch at most three stretches."""
-    path = write_numbered(tmp_path / "long.mp4", count=400, g="20")
-    monkeypatch.setattr(packets, "_KEPT_BYTES", 0)
+@pytest.mark.parametrize(
+    ("name", "arguments", "kept", "frames", "most"),
+    [
+        ("long.mp4", {"g": "20"}, 0, 3, 3 * 21),  # seeking: at most three stretches from key frame to key frame
+        ("intra.mkv", {"codec": "mjpeg", "pixels": "yuvj420p"}, packets._KEPT_BYTES, 80, 80),
+        ("short.mkv", {"codec": "mpeg1video", "g": "10", "bf": "0"}, packets._KEPT_BYTES, 40, 40 * 8),
+    ],
+)
+def test_sparse_reading_decodes_little(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    arguments: dict[str, str],
+    kept: int,
+    frames: int,
+    most: int,
+) -> None:
+    """What lies between the last wanted frame and the next key frame is left out, of 400 frames in all."""
+    path = write_numbered(tmp_path / name, count=400, **arguments)
+    monkeypatch.setattr(packets, "_KEPT_BYTES", kept)
     decoded = []
     original = container.VideoFile._decode
 
@@ -103,9 +123,9 @@ def test_sparse_reading_decodes_little(tmp_path: Path, monkeypatch: pytest.Monke
             yield frame
 
     monkeypatch.setattr(container.VideoFile, "_decode", counting)
-    clip = read_clip(path, SamplingPlan(3))
-    assert read_numbers(clip.frames) == segment_centres(400, 3).tolist()
-    assert len(decoded) <= 3 * 21
+    clip = read_clip(path, SamplingPlan(frames))
+    assert read_numbers(clip.frames) == segment_centres(400, frames).tolist()
+    assert len(decoded) <= most
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])

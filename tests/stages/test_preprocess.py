@@ -19,7 +19,7 @@ from fclip.stages import preprocess
 from fclip.synth.clips import render_clip, sample_clip
 
 CLASSES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
-FOLDERS = ("clips", "noface", "odd", "frames_bbaf2n")
+FOLDERS = ("clips", "noface", "odd", "frames_bbaf2n", "images")
 
 
 def run(source: Path, root: Path, **options):
@@ -88,11 +88,20 @@ def test_a_cut_ends_a_face(faces: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames, samples["neutral_cut_face1"][0])
 
 
-def test_four_real_faces(samples: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("crop", ["lite", "mediapipe"])
+def test_four_real_faces(
+    samples: Path, tmp_path: Path, crop: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four faces at once; three shots, one face each; 0, 1, 2, 4, 1 faces in five stretches; what has none fails."""
+    if crop == "mediapipe":
+        pytest.importorskip("mediapipe")
+        monkeypatch.setenv("FCLIP_MODELS", str(request.getfixturevalue("models_dir")))
     (tmp_path / "source" / "neutral").mkdir(parents=True)
-    for name in ("odd/multi4_grid_720x576.mp4", "odd/faces_0_1_2_4_1.mp4", "odd/cuts_3speakers.mp4"):
+    for name in ("odd/multi4_grid_720x576.mp4", "odd/faces_0_1_2_4_1.mp4", "odd/cuts_3speakers.mp4",
+                 "noface/blank_noface.mp4"):
         shutil.copy(samples / name, tmp_path / "source" / "neutral")
-    run(tmp_path / "source", tmp_path, crop="lite", frames="15", all_faces=True)
+    report = run(tmp_path / "source", tmp_path, crop=crop, frames="15", all_faces=True, max_failed=0.3)
+    assert "failed: neutral_blank_noface: no face found in any of 15 frames" in report.lines
     found = shard_samples(tmp_path)
     four = [info for key, (_, info) in found.items() if key.startswith("neutral_multi4")]
     centres = [np.array(info["crop_boxes"]).reshape(-1, 2, 2).mean((0, 1)) for info in four]
@@ -152,13 +161,13 @@ def test_wrong_use(faces: Path, tmp_path: Path) -> None:
 
 
 def test_all_real_files_go_through(samples: Path, tmp_path: Path) -> None:
-    """Every file of the samples as one data set: three broken ones are listed, the others are whole shards."""
+    """Every clip and picture of the samples as one data set: three broken ones are listed, the others whole shards."""
     for path in [path for path in samples.rglob("*") if path.is_file() and path.parent.name in FOLDERS]:
         target = tmp_path / "source" / path.relative_to(samples)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     report = run(tmp_path / "source", tmp_path, frames="4", max_failed=0.2)
-    assert report.exit_code == 0 and report.counts["ok"] == 31
+    assert report.exit_code == 0 and report.counts["ok"] == 40
     failed = [json.loads(line) for path in (tmp_path / "mine" / "frames").glob("*.failed.jsonl")
               for line in path.read_text().splitlines()]
     assert {row["key"] for row in failed} == {"odd_truncated", "odd_empty", "odd_text"}

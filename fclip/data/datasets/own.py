@@ -26,15 +26,16 @@ from fclip.errors import FclipError, UsageError
 
 
 def read_folder(source: Path, options: DatasetOptions) -> Dataset:
-    """Read `<source>/<class>/<clip>` where a clip is a video file or a folder of frames.
+    """Read `<source>/<class>/<clip>` where a clip is a video file, a folder of frames, or one picture.
 
     A folder inside a class folder that holds clips instead of pictures is a group (a person): its clips stay on one
     side of every fold. Parts are drawn: `options.folds` of them, or one 80/20 split.
     """
     folders = [path for path in list_media(require(source, "the folder of class folders")) if path.is_dir()]
-    found = [(folder.name, *member) for folder in folders for member in _members(folder)]
+    members = {folder.name: _members(folder) for folder in folders}
+    found = [(name, *member) for name, clips_of in members.items() for member in clips_of]
     if not found:
-        raise FclipError(f"{source}: no clips; expected <class>/<video file> or <class>/<folder of frames> below it")
+        raise FclipError(f"{source}: no clips; expected <class>/<video file, folder of frames or picture> below it")
     classes = _class_list([label for label, _, _ in found], options.classes)
     labels = [match_label(label, classes, spellings(), f"{source / label}") for label, _, _ in found]
     paths = [path.relative_to(source).as_posix() for _, path, _ in found]
@@ -45,12 +46,13 @@ def read_folder(source: Path, options: DatasetOptions) -> Dataset:
         Clip(key, str(source / path), label, part, meta={"path": path})
         for key, path, label, part in zip(unique_keys(paths), paths, labels, parts, strict=True)
     ]
-    return Dataset(make_key(source.resolve().name), source, classes, clips, folds)
+    problems = [f"class folder {name} holds no clips" for name, clips_of in members.items() if not clips_of]
+    return Dataset(make_key(source.resolve().name), source, classes, clips, folds, problems=problems)
 
 
 def _members(folder: Path) -> list[tuple[Path, str]]:
     """(clip, group) of one class folder; a clip outside a group folder is a group of its own."""
-    members = []
+    members = [(path, f"{folder.name}/{path.name}") for path in list_frames(folder)]
     for path in list_media(folder):
         if path.is_dir() and not list_frames(path):
             members += [(clip, path.name) for clip in list_media(path) if clip.is_file() or list_frames(clip)]
