@@ -38,11 +38,13 @@ STRATEGIES := linear-probe finetune finetune-temporal coop cocoop context-8-dept
 PLACES := end-shared dfer-clip middle-shared middle-specific
 PROMPTS := a-photo-of an-expression-of class-name dfer-clip
 
-.PHONY: all table1 table2 table5 depth strategies position prompts supervised
+.PHONY: all table1 table2 table3 table4 table5 depth strategies position prompts supervised
 all: depth strategies position prompts supervised ## every table
 
 table1: depth ## = depth
 table2: strategies ## = strategies
+table3: position ## = position
+table4: prompts ## = prompts
 table5: supervised ## = supervised
 
 depth: $(call trained,$(DEPTHS)) ## Table 1: context vectors and depth of the temporal model

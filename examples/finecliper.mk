@@ -32,14 +32,19 @@ LARGE := $(if $(DEMO),,star-dagger-large)
 SMALL := $(if $(DEMO),,star-dagger-small)
 VARIANTS := dfer-clip base star dagger star-dagger
 
-.PHONY: all table1 table2 table3 table8 figure8 supervised per-class zero-shot levels middle adapters negative-word \
-  scale backbones fusion page
+.PHONY: all table1 table2 table3 table4 table5 table6 table7 table8 table9 figure8 page
+.PHONY: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion
 all: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion ## every table
 
 table1: supervised ## = supervised
 table2: per-class ## = per-class
 table3: zero-shot ## = zero-shot
+table4: levels ## = levels
+table5: middle ## = middle
+table6: adapters ## = adapters
+table7: negative-word ## = negative-word
 table8: backbones ## = backbones
+table9: scale ## = scale
 figure8: fusion ## = fusion
 
 supervised: $(call trained,$(VARIANTS) $(LARGE)) ## Table 1: the four variants and DFER-CLIP, supervised

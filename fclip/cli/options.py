@@ -49,6 +49,12 @@ def _show(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
+def _unwrap(docstring: str) -> str:
+    """A docstring for any terminal width: each paragraph becomes one line; the example keeps its lines."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(p if p.startswith("Example") else " ".join(p.splitlines()) for p in paragraphs)
+
+
 def add_command(
     app: typer.Typer, name: str, cls: type[Config], help: str, call: Callable[[dict[str, Any], Path | None], None]
 ) -> None:
@@ -70,7 +76,7 @@ def add_command(
         call(flags, file)
 
     command.__name__ = name.replace("-", "_")
-    command.__doc__ = help
+    command.__doc__ = help = _unwrap(help)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name, help=help)(command)
+    app.command(name, help=help.replace("[", "\\["))(command)  # no markup: fclip[mediapipe]

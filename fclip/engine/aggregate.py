@@ -7,22 +7,35 @@ from typing import Any
 
 import numpy as np
 
+from fclip.config import canonical_json
 
-def aggregate(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Group results by data set, variant, CLIP, options and selection.
+
+def group_results(results: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The results of each method, which differ in fold and seed only: same data, variant, options and settings."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((*_method(result), canonical_json(result.get("settings") or {})), []).append(result)
+    return list(groups.values())
+
+
+def _method(result: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("dataset", "source", "variant", "clip", "selection", "objective")
+    return (*map(result.get, names), tuple(result.get("set") or ()), tuple(result.get("without") or ()))
+
+
+def tell_apart(rows: Sequence[dict[str, Any]]) -> None:
+    """Set `differs` of each row: the settings {name: value} in which rows of the same method are not alike."""
+    for row in rows:
+        alike = [other["settings"] for other in rows if _method(other) == _method(row)]
+        row["differs"] = {n: v for n, v in row["settings"].items() if any(other.get(n) != v for other in alike)}
+
+
+def aggregate(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of one method from its results, one a fold and seed.
 
     A seed's figure is the unweighted mean over its folds (as the papers do; `pooled` beside it counts every clip
     once); the row carries mean and standard deviation over seeds.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for result in results:
-        names = ("dataset", "source", "variant", "clip", "selection", "objective")
-        key = tuple(result.get(n) for n in names) + (tuple(result.get("set") or ()), tuple(result.get("without") or ()))
-        groups.setdefault(key, []).append(result)
-    return [_row(members) for members in groups.values()]
-
-
-def _row(members: list[dict[str, Any]]) -> dict[str, Any]:
     by_seed: dict[int, list[dict[str, Any]]] = {}
     for member in members:
         by_seed.setdefault(member["seed"], []).append(member)
@@ -46,6 +59,7 @@ def _row(members: list[dict[str, Any]]) -> dict[str, Any]:
         )
     }
     row |= {
+        "settings": first.get("settings") or {},
         "folds": sorted({m["fold"] for m in members}),
         "seeds": sorted(by_seed),
         "clips": sum(m["clips"] for m in members),
@@ -75,6 +89,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in sorted(rows, key=lambda r: (r["dataset"], r["war"])):
         name = f"{row['source']}->{row['dataset']}" if row.get("source") else row["dataset"]
         flags = [row["selection"] or "-", *(["in-domain"] if row.get("in_domain") else []), *(row.get("set") or ())]
+        flags += [f"{setting}={value}" for setting, value in row.get("differs", {}).items()]
         if row["selection"] == "best-on-test":
             flags.append("(chosen on the test part)")
         if row.get("captions") and row["captions"].get("label_shown"):

@@ -7,9 +7,9 @@ clips with and without captions).
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,16 +41,19 @@ class Team:
         for parameter, part in zip(trainable, flat.split([p.numel() for p in trainable]), strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def mean(self, row: dict[str, float]) -> dict[str, float]:
-        """The mean of each value over the team (all processes must have the same names)."""
+    def mean(self, row: dict[str, float], names: Sequence[str]) -> dict[str, float]:
+        """The mean of each value over the team; `names` are those that a process may have.
+
+        One that a process lacks (its clips have no caption) counts as zero; one that all lack is left out.
+        """
         if self.size == 1:
             return row
-        names = sorted(row)
-        values = torch.tensor([row[name] for name in names], dtype=torch.float64)
+        values = torch.tensor([[row.get(name, 0.0), float(name in row)] for name in names], dtype=torch.float64)
         if torch.distributed.get_backend() == "nccl":
             values = values.cuda()
-        torch.distributed.all_reduce(values)
-        return dict(zip(names, (values / self.size).tolist(), strict=True))
+        torch.distributed.all_reduce(values)  # (names, 2): sum, processes that have it
+        found = zip(names, values.tolist(), strict=True)
+        return {name: total / self.size for name, (total, count) in found if count}
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -62,23 +65,21 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-@contextmanager
-def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
-    """The team that torchrun's environment describes, and this process's device; leaves it at the end.
+def join_team(device: torch.device) -> tuple[Team, torch.device]:
+    """The team that torchrun's environment describes, and this process's device.
 
-    Raises UsageError when the environment is incomplete.
+    The processes are connected once, for all runs that they train, until they end: torchrun's store cannot connect
+    them a second time. Raises UsageError when the environment is incomplete.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Team(), device
-        return
+        return Team(), device
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         raise UsageError("WORLD_SIZE is set but RANK or MASTER_ADDR is not; start several processes with torchrun")
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Team(torch.distributed.get_rank(), size), device
-    finally:
-        torch.distributed.destroy_process_group()
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
+    return Team(torch.distributed.get_rank(), size), device

@@ -86,6 +86,7 @@ class Trainer:
         self.score, self.progress = score, progress
         self.scaler = torch.amp.GradScaler(prepare.device.type, enabled=settings.precision == torch.float16)
         self.average = MovingAverage(model, settings.ema)
+        self.names = ("loss", *(f"weight_{name}" for name in prepare.modalities))
         self.position = Position()
 
     def train(self, loader: Loader) -> Position:
@@ -118,7 +119,8 @@ class Trainer:
                 continue
             rate = self._update(steps)
             position.step, position.batch = position.step + 1, index + 1
-            row = {"step": position.step, "epoch": position.epoch, "lr": rate, **self.team.mean(_means(rows))}
+            means = self.team.mean(_means(rows), self.names)
+            row = {"step": position.step, "epoch": position.epoch, "lr": rate, **means}
             rows = []
             self._log(row)
             every = self.settings.save_every

@@ -1,7 +1,8 @@
 """The prediction table of one evaluated fold: one CSV row a clip; every reported figure is derived from it.
 
-Columns: key, true, predicted, one probability column `p:<class>` per class, modalities (those used, joined by +), scene
-(where the data set knows it, as FERV39k does). A table of another method may have the columns fold and seed too.
+Columns: key, true, predicted, one probability column `p:<class>` per class (nine digits, so that float32 survives),
+modalities (those used, joined by +), scene (where the data set knows it, as FERV39k does). A table of another method
+may have the columns fold and seed too.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class PredictionTable:
                 row = self.probabilities[i]
                 guess = self.classes[int(row.argmax())]
                 writer.writerow(
-                    [self.keys[i], self.true[i], guess, *(f"{p:.6f}" for p in row), self.modalities[i], self.scenes[i]]
+                    [self.keys[i], self.true[i], guess, *(f"{p:.9g}" for p in row), self.modalities[i], self.scenes[i]]
                 )
 
 

@@ -21,6 +21,8 @@ from fclip.errors import FclipError, OutputDiffers
 from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import save_checkpoint
 
+EVALUATION = ("eval/results.json", "eval/explanations.npz")  # not true of the run any more once it is trained anew
+
 
 class RunFolder:
     """One run on disk."""
@@ -51,7 +53,7 @@ class RunFolder:
         for stale in self.path.glob(".step-*"):
             shutil.rmtree(stale, ignore_errors=True)
         if overwrite:
-            for name in ("LAST", "BEST", "metrics.jsonl", "done.json"):
+            for name in ("LAST", "BEST", "metrics.jsonl", "done.json", *EVALUATION):
                 (self.path / name).unlink(missing_ok=True)
         write_json(config, identity)
         return (self.path / "LAST").is_file()
@@ -69,14 +71,14 @@ class RunFolder:
         """Write a checkpoint for `state["step"]` and point LAST (and BEST) at it."""
         name = f"step-{state['step']:08d}"
         target, temp = self.path / name, self.path / f".{name}.{os.getpid()}"
-        if not target.is_dir():
-            temp.mkdir()
-            save_checkpoint(temp / "model.safetensors", model, **metadata)
-            with (temp / "state.pt").open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temp, target)
+        temp.mkdir()
+        save_checkpoint(temp / "model.safetensors", model, **metadata)
+        with (temp / "state.pt").open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.rmtree(target, ignore_errors=True)  # of an overwritten run, or of a kill before the pointer was set
+        os.replace(temp, target)
         for pointer in ("LAST", "BEST") if best else ("LAST",):
             with atomic_write(self.path / pointer) as path:
                 path.write_text(name + "\n", encoding="utf-8")

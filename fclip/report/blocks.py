@@ -93,6 +93,9 @@ def cell_text(cell: Cell) -> str:
     return str(cell)
 
 
+LONG = 30  # letters from which a cell needs lines of its own width
+
+
 def numeric_columns(table: Table) -> list[bool]:
     """For each column, whether all of its cells that say anything are numbers."""
     columns = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.head))]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 MAX_LINES = 1500  # read of one run; a plot shows no more
-BINS = 80
+BINS = 40  # points of a curve, each the mean of its steps
 Log = list[dict[str, float]]
 
 

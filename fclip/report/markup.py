@@ -1,16 +1,16 @@
-"""A report's text and tables as Markdown (for a README) or LaTeX (booktabs, for a paper); pictures are left out."""
+"""A report's text and tables as Markdown (for a README) or LaTeX (for a paper); pictures are left out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from fclip.report.blocks import Block, Cell, Flag, Heading, Table, Text, cell_text, numeric_columns
+from fclip.report.blocks import LONG, Block, Cell, Flag, Heading, Table, Text, cell_text, numeric_columns
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "–": "--", "±": r"$\pm$", "→": r"$\rightarrow$", "×": r"$\times$",
+    "–": "--", "±": r"$\pm$", "→": r"$\rightarrow$", "×": r"$\times$", "†": r"\dag{}",
 }  # fmt: skip
 
 
@@ -47,8 +47,8 @@ def _md(text: str) -> str:
 
 
 def render_latex(title: str, blocks: Sequence[Block]) -> str:
-    r"""The report as LaTeX to \input: sections, paragraphs and booktabs tables; needs \usepackage{booktabs}."""
-    parts = [f"% {' '.join(title.split())}; needs \\usepackage{{booktabs}}"]
+    r"""The report as LaTeX to \input: sections, paragraphs and booktabs tables; needs \usepackage{booktabs,array}."""
+    parts = [f"% {' '.join(title.split())}; needs \\usepackage{{booktabs,array}}"]
     for block in blocks:
         if isinstance(block, Heading):
             parts.append(f"\\section*{{{_tex(block.text)}}}")
@@ -60,7 +60,7 @@ def render_latex(title: str, blocks: Sequence[Block]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    columns = "".join("r" if numeric else "l" for numeric in numeric_columns(table))
+    columns = "".join(_latex_column(table, i, numeric) for i, numeric in enumerate(numeric_columns(table)))
     rows = [" & ".join(map(_tex_cell, row)) + r" \\" for row in table.rows]
     caption = [f"\\caption{{{_tex(table.caption)}}}"] if table.caption else []
     head = " & ".join(map(_tex, table.head)) + r" \\"
@@ -68,6 +68,14 @@ def _latex_table(table: Table) -> str:
         [r"\begin{table}", r"\centering", *caption, f"\\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule",
          *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     )  # fmt: skip
+
+
+def _latex_column(table: Table, index: int, numeric: bool) -> str:
+    """Numbers to the right; long texts in a paragraph of a third of the line, so that the table stays on the page."""
+    if numeric:
+        return "r"
+    long = any(len(cell_text(row[index])) > LONG for row in table.rows)
+    return r">{\raggedright\arraybackslash}p{0.33\linewidth}" if long else "l"
 
 
 def _tex_cell(cell: Cell) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import ImageDraw
 
-PANEL, LINE = 150, 14  # pixels: width of the bars' panel and height of a text line, at the least
-STRIP, MOST_STRIPS, MOST_BARS = 36, 6, 3  # height of a face's timeline; faces that have one; faces that have bars
+PANEL, LINE, STRIP = 150, 14, 36  # pixels, at the least: width of the bars' panel, height of a text line, of a timeline
+MOST_STRIPS, MOST_BARS = 6, 3  # faces that have a timeline; faces that have bars
 DARK, LIGHT, GREY = (24, 24, 28), (245, 245, 245), (140, 140, 150)
 
 
@@ -47,31 +47,32 @@ class Overlay:
     def __init__(
         self, classes: Sequence[str], series: Mapping[int, FaceSeries], seconds: float, size: tuple[int, int]
     ) -> None:
-        from PIL import Image, ImageColor, ImageDraw
+        from PIL import Image, ImageColor, ImageDraw, ImageFont
 
         self.classes, self.series, self.seconds = list(classes), dict(series), max(seconds, 1e-6)
         self.colours = [ImageColor.getrgb(f"hsl({360 * i // len(classes)}, 60%, 55%)") for i in range(len(classes))]
         height, width = size
-        self.width, self.panel = width, max(PANEL, width // 3)
-        self.top = max(height, LINE * (len(classes) + 1))
+        self.width, self.panel, self.line = width, max(PANEL, width // 3), max(LINE, width // 40)
+        self.strip, self.font = max(STRIP, width // 16), ImageFont.load_default(0.72 * self.line)
+        self.top = max(height, self.line * (len(classes) + 1))
         shown = list(self.series)[:MOST_STRIPS]
-        self._blank = Image.new("RGB", (width + self.panel, self.top + (STRIP + 4) * len(shown) + LINE), DARK)
+        self._blank = Image.new("RGB", (width + self.panel, self.top + (self.strip + 4) * len(shown) + self.line), DARK)
         draw = ImageDraw.Draw(self._blank)
         for place, face in enumerate(shown):
-            y = self.top + place * (STRIP + 4)
-            self._blank.paste(Image.fromarray(self._strip(self.series[face], self._blank.width)), (0, y))
+            y = self.top + place * (self.strip + 4)
+            self._blank.paste(Image.fromarray(self._timeline(self.series[face], self._blank.width)), (0, y))
             if len(self.series) > 1:
-                draw.text((3, y), f"face {face}", fill=LIGHT, stroke_width=1, stroke_fill=DARK)
-        foot = self._blank.height - LINE
-        draw.text((3, foot), "0 s", fill=GREY)
-        draw.text((self._blank.width - 3, foot), f"{seconds:.1f} s", fill=GREY, anchor="ra")
+                draw.text((3, y), f"face {face}", fill=LIGHT, font=self.font, stroke_width=1, stroke_fill=DARK)
+        foot = self._blank.height - self.line
+        draw.text((3, foot), "0 s", fill=GREY, font=self.font)
+        draw.text((self._blank.width - 3, foot), f"{seconds:.1f} s", fill=GREY, font=self.font, anchor="ra")
 
-    def _strip(self, series: FaceSeries, width: int) -> np.ndarray:
-        """The timeline of a face (STRIP, width, 3): in each column the classes' colours, as high as their shares."""
+    def _timeline(self, series: FaceSeries, width: int) -> np.ndarray:
+        """The timeline of a face (strip, width, 3): in each column the classes' colours, as high as their shares."""
         values = series.at((np.arange(width) + 0.5) / width * self.seconds)  # (width, C)
-        heights = (np.arange(STRIP) + 0.5) / STRIP  # (STRIP,)
-        below = heights[:, None, None] >= np.cumsum(np.nan_to_num(values), axis=1)[None]  # (STRIP, width, C)
-        index = np.minimum(below.sum(-1), len(self.classes) - 1)  # (STRIP, width)
+        heights = (np.arange(self.strip) + 0.5) / self.strip  # (strip,)
+        below = heights[:, None, None] >= np.cumsum(np.nan_to_num(values), axis=1)[None]  # (strip, width, C)
+        index = np.minimum(below.sum(-1), len(self.classes) - 1)  # (strip, width)
         strip = np.array(self.colours, np.uint8)[index]
         strip[:, np.isnan(values[:, 0])] = 50
         return strip
@@ -92,7 +93,7 @@ class Overlay:
             title = f"face {face}" if len(self.series) > 1 else ""
             self._bars(draw, values, title, place * self.top / min(len(now), MOST_BARS), min(len(now), MOST_BARS))
         x = time / self.seconds * (picture.width - 1)
-        draw.line([x, self.top, x, picture.height - LINE], fill=LIGHT, width=2)
+        draw.line([x, self.top, x, picture.height - self.line], fill=LIGHT, width=2)
         return np.asarray(picture)
 
     def _mark(self, draw: ImageDraw.ImageDraw, mark: FaceMarks, colour: Any, name: str) -> None:
@@ -100,22 +101,22 @@ class Overlay:
         if mark.box is not None:
             draw.rectangle([float(v) for v in mark.box], outline=colour, width=thick)
             place = float(mark.box[0]) + 4, float(mark.box[1]) + 2
-            draw.text(place, name, fill=LIGHT, stroke_width=1, stroke_fill=DARK)
+            draw.text(place, name, fill=LIGHT, font=self.font, stroke_width=1, stroke_fill=DARK)
         for x, y in mark.landmarks if mark.landmarks is not None else ():
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(255, 210, 70))
 
     def _bars(self, draw: ImageDraw.ImageDraw, values: np.ndarray, title: str, top: float, sharing: int) -> None:
         """A bar a class; only the likeliest ones where several faces share the panel."""
-        lines = max(1, int(self.top / sharing // LINE) - bool(title))
+        lines = max(1, int(self.top / sharing // self.line) - bool(title))
         shown = sorted(np.argsort(-values)[:lines].tolist())
-        draw.text((self.width + 6, top), title, fill=LIGHT)
-        top += LINE * bool(title)
-        row = min((self.top / sharing - LINE * bool(title)) / len(shown), 3 * LINE)
+        draw.text((self.width + 6, top), title, fill=LIGHT, font=self.font)
+        top += self.line * bool(title)
+        row = min((self.top / sharing - self.line * bool(title)) / len(shown), 3 * self.line)
         for place, index in enumerate(shown):
             y, share = top + place * row, float(values[index])
             length = share * (self.panel - 12)
             draw.rectangle([self.width + 6, y + 1, self.width + 6 + length, y + row - 2], fill=self.colours[index])
             draw.text(
-                (self.width + 9, y + row / 2), f"{self.classes[index]} {100 * share:.0f}%", fill=LIGHT,
+                (self.width + 9, y + row / 2), f"{self.classes[index]} {100 * share:.0f}%", fill=LIGHT, font=self.font,
                 anchor="lm", stroke_width=1, stroke_fill=DARK,
             )  # fmt: skip

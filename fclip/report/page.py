@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 
 from fclip.report.blocks import (
+    LONG,
     Block,
     Cell,
     Flag,
@@ -25,8 +26,6 @@ from fclip.report.blocks import (
     is_number,
     numeric_columns,
 )
-
-LONG = 30  # letters from which a cell is given a line of its own width
 
 
 def render_html(title: str, blocks: Sequence[Block]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from fclip.data.files import atomic_write
 from fclip.report.figures import COLOURS, MARKERS, Canvas, canvas, legend_below, legend_height, short
 
+FEW = 5  # clips that a point of the reliability curve rests on, at least
 Points = tuple[Sequence[float], Sequence[float]]  # x and y of a line
 
 
@@ -78,12 +79,15 @@ def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Reliability: accuracy of the clips in each bin of confidence, {method: {count, confidence, accuracy}}."""
+    """Reliability: accuracy of the clips in each bin of confidence, {method: {count, confidence, accuracy}}.
+
+    Bins of fewer than FEW clips say nothing and are left out.
+    """
     with canvas(3.2 + legend_height(curves)) as drawn:
         axes = drawn.axes
         axes.plot([0, 100], [0, 100], color="#888888", linewidth=0.8, linestyle="--")
         for index, (name, curve) in enumerate(curves.items()):
-            there = np.asarray(curve["count"]) > 0
+            there = np.asarray(curve["count"]) >= FEW
             confidence, accuracy = (100 * np.asarray(curve[key])[there] for key in ("confidence", "accuracy"))
             axes.plot(confidence, accuracy, marker=MARKERS[index % 8], color=COLOURS[index % 8], label=name)
         axes.set_xlim(0, 101)

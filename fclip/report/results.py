@@ -2,8 +2,8 @@
 
 A row is what engine.aggregate gives, with keys added by `complete_row`: options {name: value} of --set, test_clips,
 uar_interval and war_interval (95 %, of the means over folds), pooled_uar_interval and pooled_war_interval, ece,
-reliability, scenes {name: {clips, uar, war}}, repeated and lacking [(fold, seed)], trained_captions. Rates are
-fractions in rows and percent in tables.
+reliability, scenes {name: {clips, uar, war}}, repeated and lacking [(fold, seed)], trained_captions; `differs` is the
+settings {name: value} that tell it from other rows of the method. Rates are fractions in rows and percent in tables.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def data_name(row: Row) -> str:
 
 
 def method_name(row: Row) -> str:
-    """The variant with the options and modalities that make it differ from its default."""
-    notes = [f"{name}={value}" for name, value in row["options"].items()]
+    """The variant with the options and modalities that make it differ from its default, or from other rows."""
+    notes = [f"{name}={value}" for name, value in {**row["options"], **row.get("differs", {})}.items()]
     without = row.get("without") or ()
     if row["source"] is None:
         notes += [f"without {name}" for name in without]
@@ -116,16 +116,22 @@ def rests_on(row: Row) -> str:
         parts.append("IN-DOMAIN, not zero-shot" if is_in_domain(row) else "zero-shot")
     if row["trainable"] or row["source"] not in (None, "none"):
         parts.append(SELECTIONS.get(row["selection"], str(row["selection"])))
-    for captions, where in ((seen, "trained with"), (used, "tested with")):
-        if captions:
-            how = "that SAW THE LABEL" if captions["label_shown"] else "label-blind"
-            alone = row.get("leak") if captions is used or row["source"] is None else None
-            told = f"; the words alone tell {100 * alone:.1f} % of labels" if alone is not None else ""
-            parts.append(f"{where} captions ({captions['model']}, {how}{told})")
+    for captions, where in _uses(seen, used):
+        how = "that SAW THE LABEL" if captions["label_shown"] else "label-blind"
+        alone = row.get("leak") if captions is used or row["source"] is None else None
+        told = f"; the words alone tell {100 * alone:.1f} % of labels" if alone is not None else ""
+        parts.append(f"{where} captions ({captions['model']}, {how}{told})")
     if not seen and not used:
         parts.append("no captions")
     text = "; ".join(parts)
     return Flag(text) if any(word in text for word in ("IN-DOMAIN", "BEST ON TEST", "SAW THE LABEL")) else text
+
+
+def _uses(seen: dict[str, Any] | None, used: dict[str, Any] | None) -> list[tuple[dict[str, Any], str]]:
+    """The captions that were used, and what for."""
+    if seen and seen == used:
+        return [(used, "trained and tested with")]
+    return [(captions, where) for captions, where in ((seen, "trained with"), (used, "tested with")) if captions]
 
 
 def figures(row: Row) -> list[Cell]:

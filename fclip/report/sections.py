@@ -9,6 +9,7 @@ from fclip.report.blocks import Block, Heading, Picture, Pictures, Text
 from fclip.report.explanations import Explanations, attention_pictures, class_similarities
 from fclip.report.logs import Log, logged_names, mean_curve
 from fclip.report.plots import (
+    FEW,
     confusion_plot,
     curves_plot,
     parameters_plot,
@@ -88,7 +89,10 @@ def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Pi
     curves = {name: row["reliability"] for name, row in zip(names, group, strict=True)}
     pictures = [
         Picture(recall_plot(recalls), f"Recall of each class, {few}"),
-        Picture(reliability_plot(curves), f"Reliability, {few}: too confident below the dashed line"),
+        Picture(
+            reliability_plot(curves),
+            f"Reliability, {few}: too confident below the dashed line; points of {FEW} clips or more",
+        ),
     ]
     supervised = [(n, r) for n, r in zip(names, group, strict=True) if r["trainable"] and r["source"] is None]
     trained = {name: (row["trainable"], row["war"]) for name, row in supervised}
@@ -131,11 +135,15 @@ def training_sections(rows: Sequence[Row], logs: Sequence[Sequence[Log]]) -> lis
     runs_of = {id(row): runs for row, runs in zip(rows, logs, strict=True)}
     pictures = []
     for dataset, group in by_dataset([row for row in rows if runs_of[id(row)]]).items():
-        for what, label in (("loss", "loss"), ("eval_war", "WAR on held-out clips")):
+        for what, label, note in (
+            ("loss", "loss", "; of several modalities, the sum of their losses"),
+            ("eval_war", "WAR on held-out clips", ""),
+        ):
             found = {n: mean_curve(runs_of[id(row)], what) for n, row in zip(row_names(group), group, strict=True)}
             curves = {name: curve for name, curve in found.items() if curve}
             if curves:
-                pictures.append(Picture(curves_plot(curves, label), f"Training on {dataset}: {label}, mean over runs"))
+                caption = f"Training on {dataset}: {label}, mean over runs{note}"
+                pictures.append(Picture(curves_plot(curves, label), caption))
     for name, row in zip(row_names(rows), rows, strict=True):
         runs = runs_of[id(row)]
         weights = {n.removeprefix("weight_"): mean_curve(runs, n) for n in logged_names(runs, "weight_")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from fclip.stages.folds import caption_facts, data_hash, fold_shards
 from fclip.stages.result import StageReport
 from fclip.stages.workspace import features_folder, find_dataset, require_folder
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
@@ -20,7 +23,7 @@ class Config(CommonConfig):
     A checkpoint file, such as `fclip convert` makes of a released one, is tested on --dataset and --fold; its results
     go to <root>/runs/<dataset>-<file>-fold<k>.
 
-    Without arguments every run in <root>/runs is evaluated (those of --dataset, if given). Writes
+    Without arguments every finished run in <root>/runs is evaluated (those of --dataset, if given). Writes
     <run>/eval/predictions.csv, from which all else is derived: results.json, confusion.png.
 
     --predictions takes a CSV with the columns key,true,predicted (or p:<class>...), and fold and seed where there are
@@ -42,7 +45,7 @@ class Config(CommonConfig):
         (), "modalities to leave out at test time: caption,parsing,landmarks", output=True
     )
     workers: int = option(0, "processes that load clips; 0 = in this process")
-    input: Path | None = option(None, "packed folder instead of the workspace's", flag="--in")
+    input: str | None = option(None, "packed folder, or its URL (s3:// ...), instead of the workspace's", flag="--in")
 
 
 def run(config: Config) -> StageReport:
@@ -95,12 +98,15 @@ def _compare(first: Path, second: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def class_lines(found: dict[str, Any]) -> list[str]:
-    """Recall per class, and figures per scene, as text lines."""
+    """Recall and precision per class, and figures per scene, as text lines."""
+
+    def percent(value: float | None, none: str) -> str:
+        return f"{100 * value:5.1f} %" if value is not None else f"{none:7s}"
+
     lines = []
     for name in found["classes"]:
-        recall = found["recall"][name]
-        shown = "absent" if recall is None else f"{100 * recall:5.1f} %"
-        lines.append(f"  {name:15s} recall {shown}  ({found['support'][name]} clips)")
+        recall, precision = percent(found["recall"][name], "absent"), percent(found["precision"][name], "never")
+        lines.append(f"  {name:15s} recall {recall}  precision {precision}  ({found['support'][name]} clips)")
     for name, scene in found.get("scenes", {}).items():
         figures = f"UAR {100 * scene['uar']:6.2f}  WAR {100 * scene['war']:6.2f}"
         lines.append(f"  scene {name:15s} {figures}  ({scene['clips']} clips)")
@@ -108,7 +114,7 @@ def class_lines(found: dict[str, Any]) -> list[str]:
 
 
 def find_runs(config: Config) -> list[Path]:
-    """Run folders named, or all of the workspace; MissingOutput when there are none."""
+    """Run folders named, or all finished ones of the workspace; MissingOutput when there are none."""
     from fclip.data.files import read_json
 
     if config.runs:
@@ -123,7 +129,10 @@ def find_runs(config: Config) -> list[Path]:
         if identity.get("stage") != "train" or not (path.parent / "LAST").is_file():
             continue
         if config.dataset in (None, identity["dataset"]) and config.variant in (None, identity["config"]["variant"]):
-            found.append(path.parent)
+            if (path.parent / "done.json").is_file():
+                found.append(path.parent)
+            else:
+                log.warning("%s: training is not finished; name it to evaluate its last checkpoint", path.parent)
     if not found:
         raise MissingOutput(config.root / "runs", "train")
     return found
@@ -151,6 +160,7 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
         "checkpoint_sha256": sha256_file(checkpoint),
         "without": list(config.without),
         "set": identity["config"]["set"],
+        "settings": train_settings(identity["config"]),
     }
     packed = require_folder(config.input or config.root / identity["dataset"] / "packed", "packed", config)
     facts["data"] = data_hash(packed)
@@ -163,6 +173,11 @@ def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
     features = features_folder(config, identity["dataset"])
     options = EvaluationOptions(config.device, config.batch_size, config.workers, config.without, features)
     return evaluate_model(options, model, packed, shards, folder / "eval", facts)
+
+
+def train_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run was trained with beside the facts of its own in a result: a mean over folds needs the same."""
+    return {name: config[name] for name in config if name not in ("variant", "clip", "set", "select")}
 
 
 def evaluate_file(config: Config, path: Path) -> tuple[Path, dict[str, Any]]:
@@ -182,7 +197,7 @@ def evaluate_file(config: Config, path: Path) -> tuple[Path, dict[str, Any]]:
     facts = {
         "run": out.name, "dataset": dataset, "variant": meta["variant"], "clip": meta["clip"], "fold": config.fold,
         "seed": meta.get("seed", 0), "selection": meta.get("selection", "unknown"),
-        "checkpoint_sha256": sha256_file(path), "without": list(config.without), "set": [],
+        "checkpoint_sha256": sha256_file(path), "without": list(config.without), "set": [], "settings": {},
         "data": data_hash(packed), "trained_with": meta.get("captions"),
     }  # fmt: skip
     kept = kept_results(out / "eval", facts, config.overwrite)
@@ -236,6 +251,7 @@ def evaluate_model(
     from fclip.engine.inputs import InputPreparer
     from fclip.engine.loading import clip_loader
     from fclip.engine.metrics import per_group, summarise
+    from fclip.engine.predictions import read_predictions
     from fclip.report.plots import confusion_picture
 
     check_classes(model.classes, read_classes(packed), f"{packed} for the checkpoint of {facts['run']}")
@@ -247,8 +263,10 @@ def evaluate_model(
         shards, model, config.batch_size, train=False, features=config.features, workers=config.workers,
         without=config.without,
     )  # fmt: skip
-    table = predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=config.without))
-    table.write(out / "predictions.csv")
+    predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=config.without)).write(
+        out / "predictions.csv"
+    )
+    table = read_predictions(out / "predictions.csv")
     found = summarise(table.true_indices(), table.matrix(), table.classes)
     used = sorted(set(table.modalities))
     result = {

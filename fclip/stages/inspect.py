@@ -15,6 +15,8 @@ from fclip.stages.result import StageReport
 class Config(CommonConfig):
     """Show what is in shards, face caches, caption files and checkpoints, as a table.
 
+    A folder stands for the files in it. --sheet draws clips of a shard with label, landmarks, parsing and caption.
+
     Example:  fclip inspect fclip-data/demo7/packed
               fclip inspect fclip-data/demo7/packed/part1-00000.tar --sheet sheet.png
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class Config(CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Predict every video; one that cannot be read is reported and the rest goes on (exit 1)."""
+    from tqdm import tqdm
+
     if not config.videos:
         raise UsageError("name at least one video file or folder")
     if config.checkpoint is None and not config.classes:
@@ -72,7 +75,7 @@ def run(config: Config) -> StageReport:
     predictor = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []
-    for source in sources:
+    for source in tqdm(sources, unit="video", disable=len(sources) < 2 or not sys.stderr.isatty()):
         try:
             windows = predict_video(predictor, source, config)
             results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))

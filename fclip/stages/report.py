@@ -91,22 +91,16 @@ def find_results(config: Config) -> list[dict[str, Any]]:
 
 def complete_rows(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """Rows of a report, by data set and WAR, and the results that each is the mean of."""
-    from fclip.engine.aggregate import aggregate
+    from fclip.engine.aggregate import aggregate, group_results, tell_apart
     from fclip.report.results import complete_row
 
-    groups: list[list[dict[str, Any]]] = []
-    for result in results:
-        group = next((g for g in groups if len(aggregate([g[0], result])) == 1), None)
-        if group is None:
-            groups.append([result])
-        else:
-            group.append(result)
     pairs = []
-    for group in groups:
-        row = aggregate(group)[0]
+    for group in group_results(results):
+        row = aggregate(group)
         row["trained_captions"] = training_captions(group[0])
         tables = [read_clips(member) for member in group]
         pairs.append((complete_row(row, group, tables, parse_options(tuple(row["set"] or ()))), group))
+    tell_apart([row for row, _ in pairs])
     pairs.sort(key=lambda pair: (pair[0]["dataset"], pair[0]["source"] is not None, pair[0]["war"]))
     return [row for row, _ in pairs], [group for _, group in pairs]
 
@@ -169,7 +163,7 @@ def _html_sections(
     stored = {m["folder"].name: m["folder"] / "eval" / "explanations.npz" for group in members for m in group}
     found = {name: read_explanations(path) for name, path in stored.items() if path.is_file()}
     blocks += explanation_sections(found, config.clips)
-    for dataset in sorted({row["dataset"] for row in rows}):
+    for dataset in sorted({row[name] for row in rows for name in ("dataset", "source")} - {None, "none"}):
         blocks += _data_sections(config, dataset)
     return blocks
 

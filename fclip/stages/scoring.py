@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Tables = dict[tuple[str, int], "PredictionTable"]  # (fold, seed) -> table
 
 
-def score_file(path: Path, config: CommonConfig, packed: Path | None = None) -> StageReport:
+def score_file(path: Path, config: CommonConfig, packed: str | Path | None = None) -> StageReport:
     """Score a CSV of predictions; with a data set (or its packed folder), against that one's clips and folds."""
     from fclip.data.splits import read_classes
     from fclip.engine.aggregate import aggregate, format_table
@@ -39,7 +39,7 @@ def score_file(path: Path, config: CommonConfig, packed: Path | None = None) -> 
         scenes = per_group(true, guesses, table.scenes, len(table.classes))
         members.append({**facts, **summarise(true, table.matrix(), table.classes), "scenes": scenes})
         clips.append(dict(zip(table.keys, zip(true.tolist(), guesses.tolist(), strict=True), strict=True)))
-    row = complete_row(aggregate(members)[0], members, clips, {})
+    row = complete_row(aggregate(members), members, clips, {})
     lines = [*format_table([row]), *(f"  {name:15s} recall {_shown(value)}" for name, value in row["recall"].items())]
     values = {"results": [row], "folds": members}
     return StageReport("eval", counts={"clips": row["clips"]}, values=values, lines=lines)

@@ -81,8 +81,8 @@ def caption_blocks(folder: Path, most: int = 8) -> list[Block]:
         return []
     return [
         Heading(f"Captions of {folder.name}, before and after refinement"),
-        Table(["clip", "before", "after", "cut"], [*cut, *kept][:most]),
         Text(f"Something was cut from {len(cut)} of {total} captions."),
+        Table(["clip", "before", "after", "cut"], [*cut, *kept][:most]),
     ]
 
 

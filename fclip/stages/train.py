@@ -61,7 +61,9 @@ class Config(CommonConfig):
     ema: float = option(0.0, "decay of a moving average of the weights, e.g. 0.999; 0 = off", output=True)
     balance: bool = option(False, "draw all classes equally often", output=True)
     without: tuple[str, ...] = option((), "modalities to leave out: parsing,landmarks,caption", output=True)
-    set: tuple[str, ...] = option((), "options of the variant: name=value,...", output=True)
+    set: tuple[str, ...] = option(
+        (), "options of the variant: name=value,...; FineCLIPER's have checkpointing=true: less memory", output=True
+    )
     descriptions: Path | None = option(
         None, "JSON file {class: text} of facial behaviour, for variants with class descriptions"
     )
@@ -75,7 +77,7 @@ class Config(CommonConfig):
     save_every: int = option(0, "also write a checkpoint every N steps")
     tensorboard: bool = option(False, "also write TensorBoard events to <run>/tensorboard (needs tensorboard)")
     workers: int = option(0, "processes that load clips; 0 = in this process")
-    input: Path | None = option(None, "packed folder instead of the workspace's", flag="--in")
+    input: str | None = option(None, "packed folder, or its URL (s3:// ...), instead of the workspace's", flag="--in")
     out: Path | None = option(None, "run folder instead of <root>/runs/...")
     resume: bool = option(True, "go on from the run's last checkpoint")
 
@@ -101,6 +103,7 @@ def run(config: Config) -> StageReport:
         report.lines.append(
             f"fold {fold} seed {seed}: {summary['steps']} steps, loss {summary['loss']:.4f}, "
             f"{summary['trainable']:,} trainable parameters -> {out}"
+            + (" (best-on-test: the checkpoint is CHOSEN ON THE TEST PART)" if config.select == "best-on-test" else "")
         )
     if caption_facts(packed)["label_shown"]:
         report.lines.append("the captions SAW THE LABEL: results that rest on them say so")
@@ -174,27 +177,27 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     model = build_model(config, read_classes(packed), config.frames or clip_frames(shards.train[0]))
     identity = _identity(config, model, packed, dataset, fold, seed)
     folder = RunFolder(out)
-    with join_team(choose_device(config.device)) as (team, device):
-        if team.leads:
-            folder.claim(identity, overwrite=config.overwrite, resume=config.resume)
-        team.wait()
-        if (out / "done.json").is_file():
-            return read_json(out / "done.json")
-        if team.leads:
-            where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
-            log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
-        facts = {"dataset": dataset, "fold": fold, "seed": seed, "selection": config.select,
-                 "captions": caption_facts(packed), "without": list(config.without)}  # fmt: skip
-        steps = _fit(config, model.to(device), shards, seed, folder, facts, team)
-        losses = [row["loss"] for row in folder.read_log() if "loss" in row]
-        summary = {
-            "run": str(out), "dataset": dataset, "variant": config.variant, "clip": config.clip, "fold": fold,
-            "seed": seed, "steps": steps, "loss": losses[-1] if losses else None, "selection": config.select,
-            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        }  # fmt: skip
-        if team.leads:
-            write_json(out / "done.json", summary)
-        return summary
+    team, device = join_team(choose_device(config.device))
+    if team.leads:
+        folder.claim(identity, overwrite=config.overwrite, resume=config.resume)
+    team.wait()
+    if (out / "done.json").is_file():
+        return read_json(out / "done.json")
+    if team.leads:
+        where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
+        log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
+    facts = {"dataset": dataset, "fold": fold, "seed": seed, "selection": config.select,
+             "captions": caption_facts(packed), "without": list(config.without)}  # fmt: skip
+    steps = _fit(config, model.to(device), shards, seed, folder, facts, team)
+    losses = [row["loss"] for row in folder.read_log() if "loss" in row]
+    summary = {
+        "run": str(out), "dataset": dataset, "variant": config.variant, "clip": config.clip, "fold": fold,
+        "seed": seed, "steps": steps, "loss": losses[-1] if losses else None, "selection": config.select,
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }  # fmt: skip
+    if team.leads:
+        write_json(out / "done.json", summary)
+    return summary
 
 
 def _fit(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fclip.config import hash_of, option
+from fclip.config import config_dict, hash_of, option
 from fclip.errors import FclipError, UsageError
-from fclip.stages.evaluate import EvaluationOptions, evaluate_model, kept_results
+from fclip.stages.evaluate import EvaluationOptions, evaluate_model, kept_results, train_settings
 from fclip.stages.folds import caption_facts, clip_frames, data_hash, fold_shards
 from fclip.stages.result import StageReport
 from fclip.stages.train import Config as TrainConfig
@@ -32,6 +32,7 @@ class Config(TrainConfig):
               fclip zeroshot --pretrain none --test dfew --clip ViT-B-32
     """
 
+    fold: str = option("1", "fold of --pretrain to train on; every fold of --test is tested")
     variant: str = option("dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True)
     pretrain: str = option("none", "data set to train on, or none", output=True)
     test: str | None = option(None, "data set to test on [--dataset]", output=True)
@@ -48,6 +49,8 @@ def run(config: Config) -> StageReport:
     from fclip.data.splits import read_classes, read_splits
 
     config = with_objective(with_flags(config))
+    if config.fold == "all" or "," in config.fold:
+        raise UsageError(f"--fold {config.fold}: name the one fold of --pretrain whose training parts are used")
     if config.input or config.out:
         raise UsageError("zeroshot reads and writes in the workspace: name it with --root, not --in or --out")
     target = config.test or config.dataset
@@ -59,13 +62,14 @@ def run(config: Config) -> StageReport:
         raise FclipError(f"{packed}: its captions saw the label, so a test with them is no zero-shot test")
     classes, splits = read_classes(packed), read_splits(packed)
     in_domain = config.pretrain == target
+    settings = _settings(config)
     report = StageReport("zeroshot", counts={"folds": 0})
     results = []
     for seed in config.seed:
         models: dict[str, tuple[ExpressionModel, Path | None]] = {}
         for fold in sorted(splits.folds):
             # trained on the tested data set itself, only the same fold's training parts may be used
-            source_fold = fold if in_domain else config.fold.replace("all", "1").split(",")[0]
+            source_fold = fold if in_domain else config.fold
             if source_fold not in models:
                 models[source_fold] = _source_model(config, classes, packed, source_fold, seed)
             model, source = models[source_fold]
@@ -74,7 +78,7 @@ def run(config: Config) -> StageReport:
             facts = {
                 "run": name, "dataset": target, "source": config.pretrain, "variant": model.variant,
                 "clip": config.clip, "fold": fold, "seed": seed, "selection": config.select,
-                "set": list(config.set), "without": list(without),
+                "set": list(config.set), "settings": settings, "without": list(without),
                 "checkpoint": str(source) if source else None, "in_domain": in_domain, "objective": config.objective,
                 **_inputs(config, model, source), "data": data_hash(packed),
             }  # fmt: skip
@@ -86,6 +90,15 @@ def run(config: Config) -> StageReport:
             results.append({**result, "folder": report.out.parent})
             report.counts["folds"] += 1
     return _finish(report, results, config, target)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What the source run is trained with; of plain CLIP, its weights."""
+    if config.pretrain == "none":
+        return {"clip_weights": config.clip_weights}
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    given = config_dict(config, output_only=True)
+    return train_settings({name: value for name, value in given.items() if name in names})
 
 
 def _inputs(config: Config, model: ExpressionModel, source: Path | None) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def test_equal_to_scikit_learn(classes, clips, seed):
         warnings.simplefilter("ignore")
         recalls = sk.recall_score(true, predicted, labels=present, average="macro")
         f1 = sk.f1_score(true, predicted, labels=present, average="macro", zero_division=0)
+        precision = sk.precision_score(true, predicted, labels=np.unique(predicted), average=None)
+    assert metrics.precision_per_class(confusion)[np.unique(predicted)] == pytest.approx(precision)
     assert metrics.uar(confusion) == pytest.approx(recalls)
     assert metrics.war(confusion) == pytest.approx(sk.accuracy_score(true, predicted))
     assert metrics.macro_f1(confusion) == pytest.approx(f1)
@@ -82,8 +84,12 @@ def test_prediction_table_round_trip(tmp_path):
     assert back.classes == table.classes
     assert back.modalities == ["frames", "frames+caption"]
     assert back.matrix().tolist() == [[0.5, 0.5], [0.75, 0.25]]
+    near = np.array([0.5, 0.5 + 6e-8], dtype=np.float32)  # neighbours in float32: the stored table tells them apart
+    table.add("c", "joy", near, ("frames",))
+    table.write(tmp_path / "p.csv")
+    assert read_predictions(tmp_path / "p.csv").matrix().astype(np.float32)[2].tolist() == near.tolist()
     with pytest.raises(FclipError, match="not among the classes"):
-        table.add("c", "anger", np.array([1.0, 0.0]), ())
+        table.add("d", "anger", np.array([1.0, 0.0]), ())
 
 
 def test_other_methods_predictions(tmp_path):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from fclip.engine.averaging import MovingAverage
 from fclip.engine.compare import compare_tables
+from fclip.engine.distributed import Team
 from fclip.engine.predictions import PredictionTable
 from fclip.engine.runs import RunFolder
 from fclip.errors import FclipError
@@ -23,21 +24,36 @@ SMALL = {"variant": "star", "clip": "tiny", "clip_weights": "random", "batch_siz
 
 
 def test_torchrun_gives_the_loss_curve_of_one_process(workspace, tmp_path):
+    """One command for two seeds: the processes stay connected from run to run."""
+    (tmp_path / "demo7").symlink_to(workspace / "demo7")
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fclip", "train",
-               f"--root={workspace}", f"--out={tmp_path / 'two'}", "--device=cpu", *flags]  # fmt: skip
+               f"--root={tmp_path}", "--device=cpu", "--seed=0,1", *flags]  # fmt: skip
     done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=500
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    for seed in (0, 1):
+        (tmp_path / "runs" / f"demo7-star-fold1-seed{seed}").rename(tmp_path / f"two{seed}")
+        assert (tmp_path / f"two{seed}" / "done.json").is_file()
     train.run(train.Config(root=workspace, out=tmp_path / "one", device="cpu", **SMALL))
-    rows = [[r for r in RunFolder(tmp_path / name).read_log() if "loss" in r] for name in ("one", "two")]
+    rows = [[r for r in RunFolder(tmp_path / name).read_log() if "loss" in r] for name in ("one", "two0")]
     assert len(rows[0]) == len(rows[1]) > 3
     for one, two in zip(*rows, strict=True):
         assert two == pytest.approx(one, rel=2e-3, abs=1e-4)
-    weights = [load_file(RunFolder(tmp_path / name).pointer() / "model.safetensors") for name in ("one", "two")]
+    weights = [load_file(RunFolder(tmp_path / name).pointer() / "model.safetensors") for name in ("one", "two0")]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], rtol=1e-2, atol=1e-4), name
+
+
+def test_a_figure_that_a_process_lacks_counts_as_zero(monkeypatch):
+    """The other process's clips have no caption, so its row has no weight of captions, and none has one of parsing."""
+    names = ("loss", "weight_frames", "weight_parsing", "weight_caption")
+    other = torch.tensor([[3.0, 1], [1.0, 1], [0.0, 0], [0.0, 0]], dtype=torch.float64)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: values.add_(other))
+    mine = {"loss": 1.0, "weight_frames": 0.4, "weight_caption": 0.6}
+    assert Team(0, 2).mean(mine, names) == pytest.approx({"loss": 2.0, "weight_frames": 0.7, "weight_caption": 0.3})
 
 
 def test_moving_average_follows_the_weights():

@@ -47,11 +47,12 @@ def command(root: Path, out: Path) -> list[str]:
 
 def test_kill_9_and_the_same_command_again_give_the_same_weights(workspace, tmp_path):
     out = tmp_path / "killed"
-    process = subprocess.Popen(command(workspace, out), env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while not (out / "LAST").is_file() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    for sign in ("metrics.jsonl", "LAST"):  # killed before the first checkpoint, and after it
+        process = subprocess.Popen(command(workspace, out), env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not (out / sign).is_file() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     step = RunFolder(out).load_state()["step"]
     assert not (out / "done.json").exists(), "the run ended before it could be killed"
     subprocess.run(command(workspace, out), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -73,7 +74,8 @@ def test_training_lowers_the_loss_and_evaluation_derives_all_from_predictions(wo
     report = evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
     result = json.loads((out / "eval" / "results.json").read_text())
     scored = evaluate.run(evaluate.Config(predictions=out / "eval" / "predictions.csv"))
-    assert scored.values["results"][0]["confusion"] == result["confusion"]
+    for name in ("confusion", "macro_f1", "ece", "reliability", "uar_interval"):
+        assert json.loads(json.dumps(scored.values["folds"][0][name])) == result[name], name
     assert report.values["results"][0]["war"] == result["war"]
     assert (out / "eval" / "confusion.png").read_bytes().startswith(b"\x89PNG")
     stamp = (out / "eval" / "predictions.csv").stat().st_mtime_ns
@@ -90,6 +92,20 @@ def test_another_configuration_is_refused_and_a_finished_run_is_kept(workspace, 
     assert (out / "LAST").stat().st_mtime_ns == stamp
     with pytest.raises(OutputDiffers, match=r"config.lr: null -> 0.5"):
         train.run(train.Config(root=workspace, out=out, **{**config, "lr": 0.5}))
+
+
+def test_overwriting_trains_anew_and_drops_the_old_evaluation(workspace, tmp_path):
+    """Checkpoints are named by their step, and the new run's has the name of the old one's."""
+    out, config = tmp_path / "run", {**SMALL, "epochs": 1}
+    train.run(train.Config(root=workspace, out=out, lr=0.01, **config))
+    evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
+    before = weights(out)
+    train.run(train.Config(root=workspace, out=out, lr=0.05, overwrite=True, **config))
+    assert not (out / "eval" / "results.json").exists()
+    train.run(train.Config(root=workspace, out=tmp_path / "fresh", lr=0.05, **config))
+    after, fresh = weights(out), weights(tmp_path / "fresh")
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert all(torch.equal(fresh[name], after[name]) for name in after)
 
 
 def test_selection_on_a_held_out_part_never_sees_the_test_part(workspace):
@@ -127,11 +143,12 @@ def test_one_training_part_holds_out_shards():
 
 def test_best_on_test_is_recorded_in_checkpoint_and_result(workspace, tmp_path):
     out = tmp_path / "run"
-    train.run(train.Config(root=workspace, out=out, select="best-on-test", **SMALL))
+    trained = train.run(train.Config(root=workspace, out=out, select="best-on-test", **SMALL))
     assert (out / "BEST").is_file()
     report = evaluate.run(evaluate.Config(root=workspace, runs=(str(out),)))
     assert report.values["results"][0]["selection"] == "best-on-test"
     assert any("chosen on the test part" in line for line in report.lines)
+    assert any("CHOSEN ON THE TEST PART" in line for line in trained.lines)
 
 
 def test_loss_that_is_not_finite_names_the_clips(workspace, tmp_path):

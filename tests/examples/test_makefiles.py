@@ -19,9 +19,8 @@ from fclip.stages.train import parse_options
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TARGETS = {
-    "finecliper.mk": ["all", "table1", "table2", "table3", "table8", "figure8", "levels", "middle", "adapters",
-                      "negative-word", "scale", "page"],
-    "dfer-clip.mk": ["all", "table1", "table2", "table5", "position", "prompts"],
+    "finecliper.mk": ["all", *(f"table{i}" for i in range(1, 10)), "figure8", "page"],
+    "dfer-clip.mk": ["all", *(f"table{i}" for i in range(1, 6))],
     "overview.mk": ["table"],
     "demo.mk": ["all"],
 }  # fmt: skip

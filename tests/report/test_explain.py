@@ -55,7 +55,7 @@ def test_the_page_shows_clips_captions_and_attention(explained):
     assert text.count("data:image/jpeg;base64,") == 6  # three clips, three with attention
     for heading in ("Why clips were classified so", "Clips of demo7", "Captions of demo7, before and after refinement"):
         assert heading in text
-    assert "trained with captions (template, label-blind); tested with captions (template, label-blind)" in text
+    assert "trained and tested with captions (template, label-blind)" in text
     assert FOREGROUND not in text
 
 

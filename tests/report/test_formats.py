@@ -158,6 +158,7 @@ def test_measures_and_intervals():
     latex = render_latex("t", [Table(["a"], [[Measure(1, 2)], [Interval(3, 4)]])])
     assert r"1.00 $\pm$ 2.00" in latex
     assert "3.0 -- 4.0" in latex
+    assert r"p{0.33\linewidth}}" in render_latex("t", [Table(["a"], [["a text that needs several lines of its own"]])])
 
 
 def explanations(clips: int = 6, **change):

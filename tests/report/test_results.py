@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.engine import metrics
+from fclip.engine.aggregate import format_table
 from fclip.engine.predictions import read_predictions
 from fclip.errors import UsageError
 from fclip.report.blocks import Flag, Heading, Table, Text
 from fclip.report.intervals import FoldClips, fold_clips, fold_mean_intervals
-from fclip.report.logs import mean_curve, read_log
+from fclip.report.logs import BINS, mean_curve, read_log
 from fclip.report.published import find_table, published_figures, published_methods, published_tables
 from fclip.report.results import (
     caveats,
+    method_name,
     pooled_reliability,
     pooled_table,
     published_table,
@@ -45,6 +47,18 @@ def test_interval_of_one_fold_is_the_bootstrap_of_its_table():
     for name, metric in (("uar", metrics.uar), ("war", metrics.war)):
         expected = metrics.bootstrap_interval(true, predicted, 4, metric, draws=3000)
         assert found[name] == pytest.approx(expected, abs=0.012)
+
+
+def test_runs_with_other_settings_are_rows_of_their_own_and_named_by_them(tmp_path):
+    """Folds are averaged within one setting; what differs stands in the method's name, what does not stays out."""
+    for lr in (0.1, 0.2):
+        for fold in ("1", "2"):
+            write_run(tmp_path, "base", fold, 0, name=f"base-{lr}-{fold}", skill=lr * 4, settings={"lr": lr, "epochs": 8})
+    write_run(tmp_path, "star", "1", 0, settings={"lr": 0.3, "epochs": 8})
+    rows = rows_of(tmp_path)
+    assert sorted((method_name(row), row["folds"]) for row in rows) == [
+        ("base (lr=0.1)", ["1", "2"]), ("base (lr=0.2)", ["1", "2"]), ("star", ["1"])]  # fmt: skip
+    assert sum("lr=0." in line for line in format_table(rows)) == 2
 
 
 def test_seeds_that_agree_leave_the_interval_and_more_folds_narrow_it():
@@ -212,7 +226,7 @@ def test_curves_are_means_over_runs_and_survive_torn_logs(tmp_path):
     assert len(log) < 2000
     assert log[-1] == {"step": 5000, "eval_war": 0.5}
     steps, values = mean_curve([log, [{**row, "loss": row["loss"] + 2} for row in log if "loss" in row]], "loss")
-    assert len(steps) == 80
+    assert len(steps) == BINS
     assert np.allclose(np.array(values), np.array(steps) + 1)
     assert mean_curve([log], "weight_frames") is None
     assert read_log(tmp_path / "missing.jsonl") == []

@@ -110,3 +110,13 @@ def test_results_are_kept_made_again_or_refused(evaluated):
     (run / "eval" / "results.json").write_text(json.dumps({**json.loads(text), "checkpoint_sha256": "0" * 64}))
     evaluate.run(evaluate.Config(root=root, runs=(str(run),)))
     assert json.loads((run / "eval" / "results.json").read_text()) == json.loads(text), "other weights: made again"
+
+
+def test_runs_that_are_not_finished_are_left_out_unless_named(evaluated, caplog):
+    root, _ = evaluated
+    run = root / "runs" / "demo7-dagger-fold2-seed0"
+    (run / "done.json").rename(run / "kept.json")
+    assert evaluate.find_runs(evaluate.Config(root=root)) == [root / "runs" / "demo7-dagger-fold1-seed0"]
+    assert "fold2-seed0: training is not finished" in caplog.text
+    assert evaluate.find_runs(evaluate.Config(root=root, runs=(str(run),))) == [run]
+    (run / "kept.json").rename(run / "done.json")
