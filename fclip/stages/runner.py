@@ -89,7 +89,7 @@ def run_shards(
         "fingerprint": stage.fingerprint(),
     }
     config_hash = hash_of(identity)
-    _claim_folder(out, identity, config_hash, config)
+    _claim_folder(out, identity, config_hash, config, {"config.json", *(extra or ())})
     for name, value in (extra or {}).items():
         _write_if_changed(out / name, value)
     mine = [task for i, task in enumerate(tasks) if i % config.num_shards == config.shard_index]
@@ -111,15 +111,20 @@ def run_shards(
     return report
 
 
-def _claim_folder(out: Path, identity: dict[str, Any], config_hash: str, config: ShardConfig) -> None:
-    """Write config.json into a new folder, or check that what is there was made with the same configuration."""
+def _claim_folder(
+    out: Path, identity: dict[str, Any], config_hash: str, config: ShardConfig, described: set[str]
+) -> None:
+    """Write config.json into a new folder, or check that what is there was made with the same configuration.
+
+    A folder that holds nothing but the files `described`, of a run that failed before its first shard, is as new.
+    """
     from fclip.data.files import read_json, write_json
 
     path = out / "config.json"
     if out.is_dir():
         _remove_stale_temps(out)
         present = [p for p in out.iterdir() if not p.name.startswith(".")]
-        if path.is_file():
+        if path.is_file() and {p.name for p in out.iterdir()} - described:
             old = read_json(path)
             if old.get("config_hash") != config_hash and not config.overwrite:
                 keys = ("stage", "version", "config", "fingerprint")
@@ -130,7 +135,7 @@ def _claim_folder(out: Path, identity: dict[str, Any], config_hash: str, config:
                 )
             if not config.resume and not config.overwrite:
                 raise OutputDiffers(f"{out}: holds output already and --no-resume was given; use --overwrite or --out")
-        elif present:
+        elif present and not path.is_file():
             raise OutputDiffers(
                 f"{out}: holds files that fclip did not write ({present[0].name}); choose another --out"
             )

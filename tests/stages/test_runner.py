@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fclip.errors import OutputDiffers
-from tests.stages.toy import run_toy
+from tests.stages.toy import ToyStage, run_toy
 
 
 @pytest.fixture
@@ -94,6 +94,22 @@ def test_another_configuration_is_refused_with_the_difference_and_overwrite_repl
     assert content(out) == before
     assert run_toy(source, out, suffix_text="!", overwrite=True).values["written"] == 6
     assert (out / "s0.txt").read_text().startswith("LINE 0 0!")
+
+
+def test_a_run_that_failed_before_its_first_shard_leaves_the_folder_free(source, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyStage, "process", failing)
+        with pytest.raises(ConnectionError):
+            run_toy(source, out)
+    assert set(content(out)) == {"config.json", "extra.json"}
+    assert run_toy(source, out, suffix_text="!", resume=False).values["complete"]
+    assert (out / "s0.txt").read_text().startswith("LINE 0 0!")
+
+
+def failing(stage, task, out):
+    """A stage whose server cannot be reached."""
+    raise ConnectionError("no server")
 
 
 def test_no_resume_and_foreign_files_are_refused(source, tmp_path):

@@ -47,6 +47,7 @@ def test_folds_and_seeds_of_a_file_as_scikit_learn_scores_them(tmp_path):
         assert row[f"{metric}_deviation"] == pytest.approx(np.std(values))
     assert row["pooled_war"] == pytest.approx(sk.accuracy_score([r[1] for r in rows], [r[2] for r in rows]))
     assert (row["folds"], row["seeds"]) == (["1", "2"], [0, 1])
+    assert "ece" not in row  # labels alone say nothing of calibration
     low, high = row["war_interval"]
     assert low < row["war"] < high
 
@@ -87,6 +88,7 @@ def test_a_file_against_a_data_set_has_its_folds_and_figures(evaluated, tmp_path
     for name in ("uar", "war", "pooled_uar", "pooled_war", "confusion", "folds"):
         assert row[name] == ours[name], name
     assert row["war_interval"] == pytest.approx(ours["war_interval"])
+    assert "ece" in ours and "ece" not in row
     for change, message in [
         (rows[1:], "1 of 7 test clips of fold 1, seed 0 are missing, the first is"),
         ([[rows[0][0], rows[3][1] if rows[3][1] != rows[0][1] else rows[4][1], rows[0][2]], *rows[1:]], "in .*packed, not"),
