@@ -88,6 +88,14 @@ def test_csv(tmp_path: Path) -> None:
     assert dataset.folds["3"] == {"train": ["part1", "part2"], "test": ["part10"]}
 
 
+def test_csv_with_absolute_paths(tmp_path: Path) -> None:
+    """Files below the table's folder may be named from the root of the disk; keys do not hold that."""
+    path = _csv(tmp_path / "clips.csv", "path,label", "a/x.mp4,joy", f"{tmp_path.resolve()}/b/y.mp4,fear")
+    clips = open_dataset("csv", path).clips
+    assert [(clip.key, clip.meta["path"]) for clip in clips] == [("a_x", "a/x.mp4"), ("b_y", "b/y.mp4")]
+    assert all(Path(clip.source).is_file() for clip in clips)
+
+
 def test_csv_train_test_column(tmp_path: Path) -> None:
     """train and test as parts make one fold; people stay together when parts are drawn."""
     path = _csv(tmp_path / "a.csv", "path,label,part", "1.mp4,a,train", "2.mp4,b,test", "3.mp4,a,val")

@@ -91,7 +91,7 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def inside(root: Path, relative: str, where: str) -> Path:
-    """`root / relative`, refused with FclipError if it leaves `root` (absolute, `..`, or through a link).
+    """`root / relative`, refused with FclipError if it leaves `root` (by `..`, an absolute path, or through a link).
 
     `where` says which file and line named the path.
     """
@@ -99,9 +99,12 @@ def inside(root: Path, relative: str, where: str) -> Path:
     pure = PurePosixPath(posix)
     if not posix.strip() or "\0" in posix:
         raise FclipError(f"{where}: empty or unreadable path")
-    if pure.is_absolute() or PureWindowsPath(relative).drive or ".." in pure.parts:
-        raise FclipError(f"{where}: path {relative!r} leads out of {root}; paths must stay below the data set's folder")
-    path = root / pure
+    outside = pure.is_absolute() and not pure.is_relative_to(root.resolve())
+    if outside or PureWindowsPath(relative).drive or ".." in pure.parts:
+        raise FclipError(
+            f"{where}: path {relative!r} leads out of {root.resolve()}; move the list to a folder above what it names"
+        )
+    path = root / pure.relative_to(root.resolve()) if pure.is_absolute() else root / pure
     if not path.resolve().is_relative_to(root.resolve()):
         raise FclipError(f"{where}: {relative!r} is a link that leads out of {root}; copy the file into the folder")
     return path

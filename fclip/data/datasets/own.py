@@ -78,11 +78,12 @@ def read_csv(source: Path, options: DatasetOptions) -> Dataset:
     _check_files(source, rows, paths)
     labels = [match_label(row["label"], classes, spellings(), f"{source}: line {line}") for line, row in rows]
     parts, folds = _parts(source, rows, labels, options)
-    keys = unique_keys([row["path"] for _, row in rows])
+    places = [path.relative_to(root).as_posix() for path in paths]
+    keys = unique_keys(places)
     clips = [
         Clip(key, str(path), label, part, row.get("caption") or None,
-             {"path": row["path"]} | ({"identity": row["identity"]} if row.get("identity") else {}))
-        for key, path, label, part, (_, row) in zip(keys, paths, labels, parts, rows, strict=True)
+             {"path": place} | ({"identity": row["identity"]} if row.get("identity") else {}))
+        for key, place, path, label, part, (_, row) in zip(keys, places, paths, labels, parts, rows, strict=True)
     ]
     return Dataset(make_key(source.stem), root, classes, clips, folds)
 
