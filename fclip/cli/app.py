@@ -58,12 +58,20 @@ def _options(
     """Dynamic facial expression recognition with vision-language models."""
 
 
+def _log_to_stderr(verbose: bool) -> None:
+    """Show fclip's warnings; with `verbose` its notes too, and what the libraries log."""
+    handler = logging.StreamHandler(sys.stderr)
+    if not verbose:
+        handler.addFilter(logging.Filter("fclip"))
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its own handler logs every retry
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, handlers=[handler], format="fclip: %(message)s")
+
+
 def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) -> None:
     """Resolve the configuration, run the stage and print its report; every FclipError ends as one line."""
     verbose = bool(flags.get("verbose"))
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format="fclip: %(message)s"
-    )
+    _log_to_stderr(verbose)
     try:
         config = resolve(module.Config, flags, command=command, commands=COMMANDS, file=file)
         if config.dry_run:

@@ -148,8 +148,9 @@ def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tupl
     try:
         model = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (RuntimeError, OSError) as error:
-        raise FclipError(f"CLIP {name}: published weights {tag!r} could not be fetched ({error}); "
-                         "give a local file as clip_weights") from None
+        reason = str(error).split(". ")[0]
+        raise FclipError(f"CLIP {name}: published weights {tag!r} could not be fetched ({reason}); give a local file "
+                         "with --clip-weights (clip_weights)") from None
     return model, config
 
 

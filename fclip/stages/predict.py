@@ -42,6 +42,7 @@ class Config(CommonConfig):
     checkpoint: Path | None = option(None, "run folder or checkpoint file")
     classes: tuple[str, ...] = option((), "candidates instead of the run's classes: bored,confused,...")
     clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
+    clip_weights: str | None = option(None, "tag or file of its weights instead of the default")
     crop: Literal["none", "lite", "mediapipe"] = option("lite", "how to find the face")
     backend: str | None = option(None, "face back end for parsing and landmarks [as --crop]")
     margin: float = option(1.5, "side of the crop / larger extent of the face")
@@ -114,13 +115,15 @@ def find_videos(names: Sequence[str]) -> Iterator[Path]:
                 yield path
 
 
-def open_model(checkpoint: Path | None, classes: tuple[str, ...], clip: str) -> ExpressionModel:
+def open_model(
+    checkpoint: Path | None, classes: tuple[str, ...], clip: str, clip_weights: str | None = None
+) -> ExpressionModel:
     """The run's model; with `classes`, its weights on other class names; plain CLIP where there is no checkpoint."""
     from fclip.models import create_model, load_model
     from fclip.models.checkpoint import find_checkpoint, load_checkpoint
 
     if checkpoint is None:
-        return create_model("base", clip=clip, classes=classes)  # untrained it is plain CLIP
+        return create_model("base", clip, classes, clip_weights=clip_weights)  # untrained it is plain CLIP
     if not checkpoint.exists():
         raise FclipError(f"{checkpoint}: no such run or checkpoint; train one with: fclip train")
     if not classes:
@@ -140,7 +143,7 @@ def open_predictor(config: Config) -> VideoPredictor:
     from fclip.engine.windows import VideoPredictor
     from fclip.faces.registry import create_backend, create_detector
 
-    model = open_model(config.checkpoint, config.classes, config.clip)
+    model = open_model(config.checkpoint, config.classes, config.clip, config.clip_weights)
     detector = None if config.crop == "none" else create_detector(config.crop)
     maps = bool({"parsing", "landmarks"} & set(model.modalities))
     name = config.backend or ("lite" if config.crop == "none" else config.crop)

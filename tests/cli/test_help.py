@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -28,6 +29,15 @@ def test_every_command_has_help_with_an_example(command):
     result = runner.invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert f"fclip {command}" in result.output
+
+
+def test_what_libraries_log_does_not_bury_the_error(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"")
+    command = [sys.executable, "-m", "fclip", "predict", "x.mp4", "--classes", "bored,confused"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout
+    assert len(done.stderr.splitlines()) == 1 and "--clip-weights" in done.stderr
 
 
 def test_version_and_bare_command():
