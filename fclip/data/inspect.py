@@ -24,7 +24,7 @@ Row = dict[str, Any]
 def describe(path: str | Path) -> list[Row]:
     """Return a row of facts about a file, or about each file fclip knows in a folder and below.
 
-    Shards, HDF5 parts, caption and failure lists, checkpoints, splits and class lists are known. A damaged
+    Shards, HDF5 parts, caption and failure lists, checkpoints, training logs, splits and class lists are known. A damaged
     file in a folder gets a row with its `error`; asked for on its own it raises FclipError, as an unknown or
     missing path does.
     """
@@ -105,6 +105,20 @@ def _failures(path: Path) -> Row:
     return {"kind": "failed clips", "clips": len(reasons), "bytes": path.stat().st_size, "reasons": _counts(reasons)}
 
 
+def _training_log(path: Path) -> Row:
+    """The last step of a run and the figures that were logged last; a line that a crash cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    if not rows or "step" not in rows[-1]:
+        raise FclipError(f"{path}: not a training log")
+    latest = {name: value for row in rows for name, value in row.items()}
+    return {"kind": "training log", "bytes": path.stat().st_size, **latest}
+
+
 def _checkpoint(path: Path) -> Row:
     from safetensors import SafetensorError, safe_open
 
@@ -149,6 +163,7 @@ _READERS: dict[str, Callable[[Path], Row]] = {
     ".tar": _shard,
     ".h5": _part,
     ".failed.jsonl": _failures,
+    "metrics.jsonl": _training_log,
     ".jsonl": _captions,
     ".safetensors": _checkpoint,
     "splits.json": _splits,

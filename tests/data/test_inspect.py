@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
               metadata={"fclip": '{"format": "fclip-1", "variant": "base"}'})  # fmt: skip
     write_splits(tmp_path, Splits("toy", {"a": "part1", "b": "part2"}, {}))
     write_classes(tmp_path, ["anger", "fear"])
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n{"step": 2, "sec')
     (tmp_path / "manifest.json").write_text("{}")
     (tmp_path / ".part1-00001.tar.1.tmp").write_bytes(b"half")
     return tmp_path
@@ -42,7 +43,7 @@ def test_a_folder_has_a_row_for_each_file(folder: Path) -> None:
     rows = {row["file"]: row for row in describe(folder)}
     assert set(rows) == {
         "part1-00000.tar", "part1-00000.h5", "part1-00000.jsonl", "part1-00000.failed.jsonl", "captions.h5",
-        "best.safetensors", "splits.json", "classes.json",
+        "best.safetensors", "splits.json", "classes.json", "metrics.jsonl",
     }  # fmt: skip
     assert not [row for row in rows.values() if "error" in row]
     shard = rows["part1-00000.tar"]
@@ -52,6 +53,7 @@ def test_a_folder_has_a_row_for_each_file(folder: Path) -> None:
     captions = rows["part1-00000.jsonl"]
     assert (captions["clips"], captions["empty"], captions["words"]) == (2, 1, "0-4, mean 2.0")
     assert rows["part1-00000.failed.jsonl"]["reasons"] == "no face 1"
+    assert (rows["metrics.jsonl"]["step"], rows["metrics.jsonl"]["loss"]) == (2, 1.5)
     checkpoint = rows["best.safetensors"]
     assert (checkpoint["parameters"], checkpoint["tensors"], checkpoint["variant"]) == (17, 2, "base")
     assert rows["splits.json"]["parts"] == "part1 1, part2 1" and rows["classes.json"]["classes"] == "anger, fear"
