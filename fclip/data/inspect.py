@@ -24,9 +24,9 @@ Row = dict[str, Any]
 def describe(path: str | Path) -> list[Row]:
     """Return a row of facts about a file, or about each file fclip knows in a folder and below.
 
-    Shards, HDF5 parts, caption and failure lists, checkpoints, training logs, splits and class lists are known. A damaged
-    file in a folder gets a row with its `error`; asked for on its own it raises FclipError, as an unknown or
-    missing path does.
+    Shards, HDF5 parts, caption and failure lists, checkpoints, training logs, splits and class lists are known.
+    A damaged file in a folder gets a row with its `error`; asked for on its own it raises FclipError, as an
+    unknown or missing path does.
     """
     path = Path(path)
     if path.is_dir():
