@@ -84,7 +84,8 @@ class FaceTrack:
 class CaptionRecord:
     """One caption: a line of a captions/ or refined/ JSONL file, with all that is needed to make it again.
 
-    `label_shown` says whether the label was part of the prompt; `removed` lists (text, reason) pairs cut by refine.
+    `label_shown` says whether the label was part of the prompt, or known to the person who wrote the caption;
+    `removed` lists (text, reason) pairs cut by refine.
     """
 
     key: str

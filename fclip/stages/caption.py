@@ -33,8 +33,9 @@ class Config(ShardConfig):
     """Describe the movement of facial parts in every clip.
 
     template works offline from the landmarks and is the honest baseline; human passes a data set's own captions
-    through; openai asks any OpenAI-compatible server; video-llava (the paper's choice), qwen3-vl, internvl ... or a
-    local path run a model of transformers. Captions are label-blind unless --label-aware is given.
+    through, which count as having seen the label; openai asks any OpenAI-compatible server; video-llava (the paper's
+    choice), qwen3-vl, internvl ... or a local path run a model of transformers. Captions are label-blind unless
+    --label-aware is given.
 
     Example:  fclip caption --mllm template
               fclip caption --mllm video-llava --device cuda
@@ -93,7 +94,7 @@ def run(config: Config) -> StageReport:
     report = run_shards(stage, tasks, stage_output(config, "captions"), config)
     used = report.values.get("tally", {})
     report.lines += [f"{used[name]:,.6g} {name.replace('_', ' ')}" for name in ACCOUNTS if name in used]
-    if config.label_aware:
+    if config.label_aware or config.mllm == "human":
         report.lines.append("the captioner SAW THE LABELS: every caption, train, eval and report say so")
     return report
 

@@ -69,13 +69,13 @@ def caption_facts(packed: Path) -> dict[str, Any]:
     """Where the captions of packed shards come from and whether the label was shown (first clip that has one)."""
     import json
 
-    from fclip.data.shards import read_shard
+    from fclip.data.clips import PackedClips, View
 
-    for path, _ in list_shards(packed, ".tar", "packed")[:1]:
-        for _, fields in read_shard(path):
-            if "caption.json" in fields:
-                facts = json.loads(fields["caption.json"])
-                return {"model": facts.get("model"), "label_shown": bool(facts.get("label_shown"))}
+    clips = PackedClips([path for path, _ in list_shards(packed, ".tar", "packed")], View(1), wanted=())
+    for index in range(len(clips)):
+        if text := clips.read(index, {"caption.json"}).get("caption.json"):
+            facts = json.loads(text)
+            return {"model": facts.get("model"), "label_shown": bool(facts.get("label_shown"))}
     return {"model": None, "label_shown": False}
 
 

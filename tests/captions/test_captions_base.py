@@ -54,7 +54,7 @@ def test_human_captions_pass_through() -> None:
     ]
     first, second, third = create_captioner("human").caption(clips)
     assert isinstance(first, CaptionRecord)
-    assert (first.text, first.model, first.label_shown) == ("A man raises his brows.", "human", False)
+    assert (first.text, first.model, first.label_shown) == ("A man raises his brows.", "human", True)
     assert isinstance(second, ClipFailure) and isinstance(third, ClipFailure)
 
 
