@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from fclip.data.files import read_json
+from fclip.data.files import log_rows, read_json
 from fclip.data.jsonl import read_captions
 from fclip.data.shards import index_shard, parse_info, read_fields
 from fclip.data.sheet import contact_sheet
@@ -106,13 +106,8 @@ def _failures(path: Path) -> Row:
 
 
 def _training_log(path: Path) -> Row:
-    """The last step of a run and the figures that were logged last; a line that a crash cut off is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            continue
+    """The last step of a run and the figures that were logged last."""
+    rows = log_rows(path.read_text(encoding="utf-8", errors="replace").splitlines())
     if not rows or "step" not in rows[-1]:
         raise FclipError(f"{path}: not a training log")
     latest = {name: value for row in rows for name, value in row.items()}

@@ -102,7 +102,7 @@ class FeatureCache:
         self, kind: str, wanted: dict[Path, set[str]], encode: Callable[[Path, Collection[str]], Rows]
     ) -> Iterator[tuple[Path, Rows]]:
         """The wanted rows, shard by shard: this process computes its share of the missing ones, then reads all."""
-        facts = {"encoder": kind, "fclip": __version__, **self.model.frozen_encoders()[kind]}
+        facts = {"encoder": kind, "fclip": __version__, **self.model.frozen_encoders()[kind].facts}
         part = _Parts(self.folder, facts)
         mine = list(wanted)[self.team.rank :: self.team.size]
         missing = [shard for shard in mine if not wanted[shard] <= part.read(shard).keys()]
@@ -214,9 +214,10 @@ def encode_clips(model: ExpressionModel, shard: Path, workers: int = 0) -> Itera
         resize=model.preprocess.resize, workers=workers, wanted=(),
     )  # fmt: skip
     prepare = InputPreparer(model, next(model.parameters()).device)
+    encode = model.frozen_encoders()["frames"].encode
     for batch in loader.epoch(0):
         [(_, inputs)] = prepare.groups({**batch, "labels": None})
-        rows = model.frame_features(inputs["frames"]).float().cpu().numpy()
+        rows = encode(inputs["frames"]).float().cpu().numpy()
         yield from zip(batch["keys"], rows, strict=True)
 
 
@@ -224,11 +225,12 @@ def encode_clips(model: ExpressionModel, shard: Path, workers: int = 0) -> Itera
 def encode_texts(model: ExpressionModel, texts: dict[str, str]) -> Rows:
     """Caption features (1, D) of texts by their names, in float32."""
     device, names = next(model.parameters()).device, list(texts)
+    encode = model.frozen_encoders()["captions"].encode
     rows: Rows = {}
     for start in range(0, len(names), TEXTS_AT_ONCE):
         chosen = names[start : start + TEXTS_AT_ONCE]
         tokens = model.tokenizer([texts[name] for name in chosen], context_length=CAPTION_CONTEXT).to(device)
-        features = model.caption_features(tokens).float().cpu().numpy()
+        features = encode(tokens).float().cpu().numpy()
         rows.update(zip(chosen, features[:, None], strict=True))
     return rows
 

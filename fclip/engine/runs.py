@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fclip.data.files import atomic_write, read_json, write_json
+from fclip.data.files import atomic_write, log_rows, read_json, write_json
 from fclip.errors import FclipError, OutputDiffers
 from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import save_checkpoint
@@ -111,10 +111,4 @@ class RunFolder:
     def read_log(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a line cut off by a crash is left out."""
         path = self.path / "metrics.jsonl"
-        rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return rows
+        return log_rows(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else []

@@ -5,6 +5,8 @@ Shape letters: B clips, T frames, C classes, E joint width, M modalities.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,16 @@ class ModelOutput:
     loss: Tensor | None = None
 
 
-class ExpressionModel(nn.Module):
+@dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder that training never changes: `encode` gives its features; `facts` are what they depend on beside the
+    input."""
+
+    encode: Callable[[Tensor], Tensor]
+    facts: dict[str, Any]
+
+
+class ExpressionModel(nn.Module, ABC):
     """Base of all variants: names, preprocessing, recipe, and reading and writing the trainable weights.
 
     `forward(batch)` takes "frames" (B, T, 3, H, W) normalised, optional "parsing" and "landmarks" of the same
@@ -103,24 +114,17 @@ class ExpressionModel(nn.Module):
         self.longclip_sha256: str | None = None
         self.clip = spec.clip.model
 
+    @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
-        raise NotImplementedError
+        """See the class."""
 
-    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
-        """The encoders that training never changes, and all that their features depend on beside the input.
+    def frozen_encoders(self) -> dict[str, FrozenEncoder]:
+        """The encoders whose results can be cached; a batch may bring these in place of what was encoded.
 
-        "frames" stands for `frame_features`, "captions" for `caption_features`; their results can be cached, and a
-        batch may bring them under these names in place of frames and captions.
+        "frames": frames (B, T, 3, H, W) -> per-frame image features (B, T, E), not normalised, `frame_features` of a
+        batch; "captions": token ids (B, L) -> features (B, D) in the form that `forward` takes, `caption_features`.
         """
         return {}
-
-    def frame_features(self, frames: Tensor) -> Tensor:
-        """Per-frame image features, not normalised: (B, T, 3, H, W) -> (B, T, E)."""
-        raise NotImplementedError
-
-    def caption_features(self, tokens: Tensor) -> Tensor:
-        """Features of captions, token ids (B, L), in the form that `forward` takes: (B, D)."""
-        raise NotImplementedError
 
     def public_name(self, name: str) -> str:
         """The name in checkpoints of the parameter whose module path is `name`."""

@@ -6,13 +6,13 @@ Public names of the trainable tensors: `temporal.*` and `logit_scale`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
-from fclip.models.base import ModelOutput, ModelSpec, Recipe
+from fclip.models.base import FrozenEncoder, ModelOutput, ModelSpec, Recipe
 from fclip.models.clip import encode_text
 from fclip.models.descriptions import TextMode, set_class_texts
 from fclip.models.frozen import FrozenTowers
@@ -67,10 +67,11 @@ class Emoclip(FrozenTowers):
             output.loss = contrastive_loss(video[given], texts[given], self.logit_scale.exp(), groups[given])
         return output
 
-    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+    def frozen_encoders(self) -> dict[str, FrozenEncoder]:
         """CLIP's image tower, and its text tower with the projection where captions are the objective."""
-        captions = {"tower": "clip, projected", "clip": self.clip_name, "sha256": self.clip_sha256}
-        return super().frozen_encoders() | ({"captions": captions} if "caption" in self.modalities else {})
+        facts = {"tower": "clip, projected", "clip": self.clip_name, "sha256": self.clip_sha256}
+        captions = {"captions": FrozenEncoder(self.caption_features, facts)}
+        return super().frozen_encoders() | (captions if "caption" in self.modalities else {})
 
     @torch.no_grad()
     def caption_features(self, tokens: Tensor) -> Tensor:

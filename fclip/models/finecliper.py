@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
-from fclip.models.base import MODALITIES, ExpressionModel, ModelOutput, ModelSpec
+from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.clip import encode_frames, text_length
 from fclip.models.frames import FrameEncoder
 from fclip.models.heads import contrastive_loss, same_text
@@ -217,13 +217,14 @@ class FineCliper(ExpressionModel):
             self._label_features = {key: texts}
         return texts
 
-    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+    def frozen_encoders(self) -> dict[str, FrozenEncoder]:
         """The caption tower before h_F, where the variant reads captions; the rest has adapters, which train."""
         if self.caption_tower is None:
             return {}
         tower = "long-clip" if self.longclip_sha256 else "clip, positions stretched"
         sha256 = self.longclip_sha256 or self.clip_sha256
-        return {"captions": {"tower": tower, "clip": self.clip_name, "sha256": sha256}}
+        facts = {"tower": tower, "clip": self.clip_name, "sha256": sha256}
+        return {"captions": FrozenEncoder(self.caption_features, facts)}
 
     def caption_features(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L <= 248) -> features (B, D) of the frozen caption tower before h_F: what a cache may keep."""

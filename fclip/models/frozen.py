@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fclip.models.base import ExpressionModel
+from fclip.models.base import ExpressionModel, FrozenEncoder
 from fclip.models.clip import encode_frames
 
 
@@ -20,10 +19,11 @@ class NoOptions:
 class FrozenTowers(ExpressionModel):
     """Base of the variants that read CLIP's frame features and never change the image tower."""
 
-    def frozen_encoders(self) -> dict[str, dict[str, Any]]:
+    def frozen_encoders(self) -> dict[str, FrozenEncoder]:
         """CLIP's image tower on these frames; the same for all variants of this base, which so share a cache."""
-        return {"frames": {"clip": self.clip_name, "clip_sha256": self.clip_sha256, "frames": self.frames,
-                           "preprocess": asdict(self.preprocess)}}
+        facts = {"clip": self.clip_name, "clip_sha256": self.clip_sha256, "frames": self.frames,
+                 "preprocess": asdict(self.preprocess)}  # fmt: skip
+        return {"frames": FrozenEncoder(self.frame_features, facts)}
 
     @torch.no_grad()
     def frame_features(self, frames: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from fclip.data.files import log_rows
 
 MAX_LINES = 1500  # read of one run; a plot shows no more
 BINS = 40  # points of a curve, each the mean of its steps
@@ -18,15 +19,7 @@ def read_log(path: Path) -> Log:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     step = -(-len(lines) // MAX_LINES) or 1
     kept = [line for i, line in enumerate(lines) if i % step == 0 or '"eval_' in line]
-    rows: Log = []
-    for line in kept:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
-            rows.append(row)
-    return rows
+    return [row for row in log_rows(kept) if isinstance(row.get("step"), (int, float))]
 
 
 def mean_curve(logs: Sequence[Log], name: str) -> tuple[list[float], list[float]] | None:

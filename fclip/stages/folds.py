@@ -69,13 +69,14 @@ def caption_facts(packed: Path) -> dict[str, Any]:
     """Where the captions of packed shards come from and whether the label was shown (first clip that has one)."""
     import json
 
-    from fclip.data.clips import PackedClips, View
+    from fclip.data.shards import index_shard, read_fields
 
-    clips = PackedClips([path for path, _ in list_shards(packed, ".tar", "packed")], View(1), wanted=())
-    for index in range(len(clips)):
-        if text := clips.read(index, {"caption.json"}).get("caption.json"):
-            facts = json.loads(text)
-            return {"model": facts.get("model"), "label_shown": bool(facts.get("label_shown"))}
+    for path, _ in list_shards(packed, ".tar", "packed"):
+        for fields in index_shard(path).values():
+            if "caption.json" in fields:
+                with path.open("rb") as file:
+                    facts = json.loads(read_fields(file, {"caption.json": fields["caption.json"]})["caption.json"])
+                return {"model": facts.get("model"), "label_shown": bool(facts.get("label_shown"))}
     return {"model": None, "label_shown": False}
 
 

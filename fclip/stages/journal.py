@@ -6,7 +6,7 @@ import json
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fclip.errors import FclipError
 
@@ -21,16 +21,13 @@ class Journal:
     """
 
     def __init__(self, path: Path, resume: bool = True) -> None:
+        from fclip.data.files import log_rows
+
         self.path, self._lock = path, threading.Lock()
-        self._known: dict[str, dict[str, Any]] = {}
         if not resume:
             self.remove()
-        for line in path.read_bytes().splitlines() if path.is_file() else []:
-            try:
-                row = json.loads(line)
-                self._known[row["input"]] = row["record"]
-            except (ValueError, KeyError, TypeError):
-                continue
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        self._known = {str(row.get("input")): row.get("record") for row in log_rows(lines)}
 
     def find(self, digest: str) -> CaptionRecord | None:
         """The caption made from the input of this hash, or None."""

@@ -49,22 +49,25 @@ def make_tokenizer(specials: list[str], **named: Any) -> PreTrainedTokenizerFast
     )
 
 
+def clip_and_llama(vocabulary: int) -> dict[str, Any]:
+    """The towers that Video-LLaVA and LLaVA-NeXT-Video share: CLIP for 28 x 28 pixels, Llama."""
+    from transformers import CLIPVisionConfig, LlamaConfig
+
+    return {
+        "vision_config": CLIPVisionConfig(**VISION, image_size=28, patch_size=14, projection_dim=16),
+        "text_config": LlamaConfig(**TEXT, vocab_size=vocabulary),
+    }
+
+
 def save_video_llava(folder: Path) -> None:
     """Video-LLaVA: CLIP towers for images and videos, Llama; 8 frames of 28 x 28."""
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        VideoLlavaConfig,
-        VideoLlavaForConditionalGeneration,
-        VideoLlavaProcessor,
-    )  # fmt: skip
+    from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration, VideoLlavaProcessor
     from transformers.models.video_llava.image_processing_video_llava import VideoLlavaImageProcessor
     from transformers.models.video_llava.video_processing_video_llava import VideoLlavaVideoProcessor
 
     tokenizer = make_tokenizer([IMAGE, VIDEO])
     config = VideoLlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION, image_size=28, patch_size=14, projection_dim=16),
-        text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        **clip_and_llama(len(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
         image_seq_length=4, video_seq_length=32, vision_feature_layer=-2, vision_feature_select_strategy="default",
@@ -140,20 +143,13 @@ def save_qwen3_vl(folder: Path) -> None:
 
 def save_llava_next_video(folder: Path) -> None:
     """LLaVA-NeXT-Video: CLIP and Llama; any number of frames of 28 x 28."""
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaNextVideoConfig,
-        LlavaNextVideoForConditionalGeneration,
-        LlavaNextVideoProcessor,
-    )  # fmt: skip
+    from transformers import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration, LlavaNextVideoProcessor
     from transformers.models.llava_next.image_processing_llava_next import LlavaNextImageProcessor
     from transformers.models.llava_next_video.video_processing_llava_next_video import LlavaNextVideoVideoProcessor
 
     tokenizer = make_tokenizer([IMAGE, VIDEO])
     config = LlavaNextVideoConfig(
-        vision_config=CLIPVisionConfig(**VISION, image_size=28, patch_size=14, projection_dim=16),
-        text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        **clip_and_llama(len(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
         image_grid_pinpoints=[[28, 28]], vision_feature_layer=-2, vision_feature_select_strategy="default",

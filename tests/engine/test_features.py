@@ -206,8 +206,8 @@ def test_another_tower_frame_count_or_preprocessing_has_a_cache_of_its_own(root:
     for number, model in enumerate(models):
         assert_close(features(root, model), computed(root, model))
         assert len(parts(root)) == 2 * (number + 1)
-    facts = [model.frozen_encoders() for model in (make("emoclip"), make("dagger"), make("emoclip", objective="labels"))]
-    assert facts[0]["captions"] != facts[1]["captions"] and "captions" not in facts[2]
+    found = [model.frozen_encoders() for model in (make("emoclip"), make("dagger"), make("emoclip", objective="labels"))]
+    assert found[0]["captions"].facts != found[1]["captions"].facts and "captions" not in found[2]
     assert make("base").frozen_encoders() == make("dfer-clip").frozen_encoders() == {}
 
 
