@@ -38,8 +38,15 @@ class ToyStage:
         result.ok, result.failed = good, [(line, "this line is bad") for line in lines if line == "bad"]
         with atomic_write(out) as temp:
             temp.write_text("".join(line.upper() + self.config.suffix_text + "\n" for line in good))
-            time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+            hold(task.stem)
         return result
+
+
+def hold(stem: str) -> None:
+    """With TOY_HOLD set, only the first shard ends: the others wait, their temporary file written, for a signal."""
+    parent = os.getppid()
+    while os.environ.get("TOY_HOLD") and stem != "s0" and os.getppid() == parent:
+        time.sleep(0.02)
 
 
 def run_toy(source: Path, out: Path, **options):
