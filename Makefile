@@ -32,6 +32,7 @@ test: setup ## all tests (under 10 minutes on 2 cores)
 
 lint: setup ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fclip.captions.resources import resource_text
-from fclip.data.records import CaptionRecord, FaceTrack
 from fclip.errors import ClipFailure, UsageError
+from fclip.records import CaptionRecord, FaceTrack
 
 
 @dataclass
@@ -62,25 +62,25 @@ class CaptionerInfo:
 
 
 def _template(**options: Any) -> Captioner:
-    from fclip.captions.template import TemplateCaptioner
+    from fclip.captions.template.captioner import TemplateCaptioner
 
     return TemplateCaptioner(**options)
 
 
 def _human(**options: Any) -> Captioner:
-    from fclip.captions.human import HumanCaptioner
+    from fclip.captions.captioners.human import HumanCaptioner
 
     return HumanCaptioner(**options)
 
 
 def _openai(**options: Any) -> Captioner:
-    from fclip.captions.openai import OpenAICaptioner
+    from fclip.captions.captioners.openai import OpenAICaptioner
 
     return OpenAICaptioner(**options)
 
 
 def _hub(name: str, **options: Any) -> Captioner:
-    from fclip.captions.hub import HubCaptioner
+    from fclip.captions.captioners.hub import HubCaptioner
 
     return HubCaptioner(name, **options)
 

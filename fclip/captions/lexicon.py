@@ -18,9 +18,21 @@ from fclip.captions.resources import resource_text
 from fclip.errors import FclipError
 
 CATEGORIES = (
-    "emotion", "scene", "clothing", "identity", "interpret", "weak_interpret", "compare", "hedge", "boilerplate",
-    "face", "face_general", "action", "state", "verb",
-)  # fmt: skip
+    "emotion",
+    "scene",
+    "clothing",
+    "identity",
+    "interpret",
+    "weak_interpret",
+    "compare",
+    "hedge",
+    "boilerplate",
+    "face",
+    "face_general",
+    "action",
+    "state",
+    "verb",
+)
 KEEP = frozenset({"face", "action", "state"})  # what a caption is about
 CUT = frozenset({"emotion", "label", "scene", "clothing", "identity"})  # what must not be left in it
 VERB_FORMS = ("interpret", "weak_interpret")  # lists of verbs whose nouns (expression, show) are innocent

@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from fclip.data.records import FaceTrack
 from fclip.errors import ClipFailure
+from fclip.records import FaceTrack
 
 
 @runtime_checkable

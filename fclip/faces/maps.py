@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-from fclip.data.records import PARSING_CLASSES
 from fclip.errors import UsageError
 from fclip.faces.landmarks import flip_landmarks, flip_parsing, landmark_parts, table
+from fclip.records import PARSING_CLASSES
 
 __all__ = ["STYLES", "flip_landmarks", "flip_parsing", "landmark_images", "parsing_images"]
 
@@ -84,8 +84,13 @@ def _along_contours(pixels: Tensor, colours: Tensor, side: int) -> tuple[Tensor,
 
 
 def _draw(
-    dots: Tensor, line: tuple[Tensor, Tensor] | None, colours: Tensor, present: Tensor, size: tuple[int, int],
-    radius: float, soft: bool = False,
+    dots: Tensor,
+    line: tuple[Tensor, Tensor] | None,
+    colours: Tensor,
+    present: Tensor,
+    size: tuple[int, int],
+    radius: float,
+    soft: bool = False,
 ) -> Tensor:
     """Dots (N, P, 2) x, y, or the lines (start, way) that they lie on, in colours (P, 3), in frames `present` (N, 1).
 

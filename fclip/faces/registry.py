@@ -28,7 +28,7 @@ class BackendInfo(NamedTuple):
 
 
 def _lite(**options: Any) -> FaceBackend:
-    from fclip.faces.lite import LiteBackend
+    from fclip.faces.lite.backend import LiteBackend
 
     return LiteBackend(**options)
 
@@ -36,7 +36,7 @@ def _lite(**options: Any) -> FaceBackend:
 def _mediapipe(**options: Any) -> FaceBackend:
     if find_spec("mediapipe") is None:
         raise MissingExtra("mediapipe", "mediapipe")
-    from fclip.faces.mediapipe import MediaPipeBackend
+    from fclip.faces.mediapipe.backend import MediaPipeBackend
 
     return MediaPipeBackend(**options)
 
@@ -49,7 +49,8 @@ def _facexformer(**options: Any) -> FaceBackend:
 
 _BUILT_IN: dict[str, tuple[Callable[..., FaceBackend], str]] = {
     "facexformer": (
-        _facexformer, "its weights, fetched once (1.1 GB) or made by fclip convert --from facexformer; a GPU for speed"
+        _facexformer,
+        "its weights, fetched once (1.1 GB) or made by fclip convert --from facexformer; a GPU for speed",
     ),
     "mediapipe": (_mediapipe, "pip install 'fclip[mediapipe]'; its model file, 4 MB, is downloaded once"),
     "lite": (_lite, "nothing: weights are bundled; trained on rendered faces"),
@@ -63,9 +64,7 @@ def _third_party() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _BUILT_IN}
 
 
-def create_backend(
-    name: str, device: str = "cpu", weights: str | Path | None = None, **options: Any
-) -> FaceBackend:
+def create_backend(name: str, device: str = "cpu", weights: str | Path | None = None, **options: Any) -> FaceBackend:
     """Make the back end `name`; `weights` replaces its weights file.
 
     Raises UsageError for an unknown name or option, MissingExtra when its package is not installed and FclipError
@@ -86,9 +85,7 @@ def create_backend(
     return factory(device=device, weights=weights, **options)
 
 
-def create_detector(
-    name: str, device: str = "cpu", weights: str | Path | None = None, **options: Any
-) -> FaceDetector:
+def create_detector(name: str, device: str = "cpu", weights: str | Path | None = None, **options: Any) -> FaceDetector:
     """Make the face detector `name` (lite or mediapipe), a back end that has `detect`. Errors as create_backend."""
     backend = create_backend(name, device, weights, **options)
     if not isinstance(backend, FaceDetector):

@@ -12,7 +12,10 @@ MAX_REACH = 50  # frames to each side that are looked at, at most
 
 
 def bilateral(
-    values: np.ndarray, seconds: np.ndarray, sigma_time: float, sigma_value: float | np.ndarray,
+    values: np.ndarray,
+    seconds: np.ndarray,
+    sigma_time: float,
+    sigma_value: float | np.ndarray,
     valid: np.ndarray | None = None,
 ) -> np.ndarray:
     """Smooth `values` (T, ..., D) over time; a value is a vector of the last axis.

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fclip.data.records import FaceTrack
 from fclip.faces.landmarks import inter_ocular
 from fclip.faces.smoothing import bilateral, seconds_or_default, short_gaps
+from fclip.records import FaceTrack
 
 JITTER = 0.02  # of the inter-ocular distance: movement below it is taken for jitter
 SMOOTH_SECONDS = 0.08
@@ -22,7 +22,10 @@ def fill_gaps(track: FaceTrack, max_gap: int = 3) -> FaceTrack:
     """
     filled = np.zeros(len(track.confidence), bool) if track.filled is None else track.filled.copy()
     result = replace(
-        track, parsing=track.parsing.copy(), landmarks=track.landmarks.copy(), confidence=track.confidence.copy(),
+        track,
+        parsing=track.parsing.copy(),
+        landmarks=track.landmarks.copy(),
+        confidence=track.confidence.copy(),
         blendshapes=None if track.blendshapes is None else track.blendshapes.copy(),
         pose=None if track.pose is None else track.pose.copy(),
         filled=filled,

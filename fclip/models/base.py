@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
-from fclip.models.clip import CLIP_MEAN, CLIP_STD, LoadedClip
+from fclip.models.backbone.clip import CLIP_MEAN, CLIP_STD, LoadedClip
 from fclip.models.weights import check_state
 
 MODALITIES = ("frames", "parsing", "landmarks", "caption")  # the order of weights and of fusion everywhere
@@ -94,8 +94,11 @@ class ExpressionModel(nn.Module, ABC):
     """
 
     def __init__(
-        self, spec: ModelSpec, modalities: tuple[str, ...] = ("frames",),
-        preprocess: Preprocess | None = None, recipe: Recipe | None = None,
+        self,
+        spec: ModelSpec,
+        modalities: tuple[str, ...] = ("frames",),
+        preprocess: Preprocess | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         self.variant = spec.variant

@@ -93,8 +93,10 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def load_model(
-    run_or_file: str | Path, clip_weights: str | Path | None = None,
-    longclip_weights: str | Path | None = None, classes: Sequence[str] | None = None,
+    run_or_file: str | Path,
+    clip_weights: str | Path | None = None,
+    longclip_weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
 ) -> ExpressionModel:
     """Build the model of a checkpoint (file or run folder) and load it, in eval mode.
 
@@ -106,7 +108,10 @@ def load_model(
     if classes is not None and list(classes) != meta["classes"]:
         raise FclipError(f"{path}: trained on classes {meta['classes']}, but {list(classes)} are asked for")
     model = create_model(
-        meta["variant"], meta["clip"], meta["classes"], meta["frames"],
+        meta["variant"],
+        meta["clip"],
+        meta["classes"],
+        meta["frames"],
         clip_weights or _still_there(meta.get("clip_weights")),
         longclip_weights or _still_there(meta.get("longclip_weights")),
         **meta["options"],

@@ -15,18 +15,18 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fclip.errors import UsageError
+from fclip.models.backbone.clip import NO_CLIP, load_clip
 from fclip.models.base import ExpressionModel, ModelSpec
-from fclip.models.clip import NO_CLIP, load_clip
 
 Build = Callable[[ModelSpec], ExpressionModel]
 
 MODULES = {  # module of fclip.models -> the variants that it registers
-    "finecliper": ("base", "star", "dagger", "star-dagger"),
-    "dfer_clip": ("dfer-clip",),
-    "baselines": ("linear-probe", "finetune", "zeroshot-clip", "zeroshot-farl"),
-    "coop": ("coop", "cocoop"),
-    "emoclip": ("emoclip",),
-    "video_networks": ("r3d-18", "r2plus1d-18", "mc3-18", "s3d", "resnet18-lstm", "resnet18-vit"),
+    "finecliper.model": ("base", "star", "dagger", "star-dagger"),
+    "baselines.dfer_clip": ("dfer-clip",),
+    "baselines.clip_heads": ("linear-probe", "finetune", "zeroshot-clip", "zeroshot-farl"),
+    "baselines.coop": ("coop", "cocoop"),
+    "baselines.emoclip": ("emoclip",),
+    "baselines.video_networks": ("r3d-18", "r2plus1d-18", "mc3-18", "s3d", "resnet18-lstm", "resnet18-vit"),
 }
 
 
@@ -73,8 +73,13 @@ def find_variant(name: str) -> Variant:
 
 
 def create_model(
-    variant: str, clip: str = "ViT-B-16", classes: Sequence[str] = (), frames: int = 16,
-    clip_weights: str | Path | None = None, longclip_weights: str | Path | None = None, **options: Any,
+    variant: str,
+    clip: str = "ViT-B-16",
+    classes: Sequence[str] = (),
+    frames: int = 16,
+    clip_weights: str | Path | None = None,
+    longclip_weights: str | Path | None = None,
+    **options: Any,
 ) -> ExpressionModel:
     """Build a model: the one constructor of all variants, untrained (adapters at zero) on frozen CLIP weights.
 

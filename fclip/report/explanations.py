@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fclip.data.files import atomic_write
 from fclip.errors import FclipError
-from fclip.report.blocks import Picture
+from fclip.files import atomic_write
+from fclip.report.page.blocks import Picture
 
 MAX_BYTES = 256 << 20
 SIDE = 112  # pixels of a stored frame

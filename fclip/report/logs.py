@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fclip.data.files import log_rows
+from fclip.files import log_rows
 
 MAX_LINES = 1500  # read of one run; a plot shows no more
 BINS = 40  # points of a curve, each the mean of its steps

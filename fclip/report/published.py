@@ -85,11 +85,13 @@ def published_tables() -> dict[str, PublishedTable]:
     methods = published_methods()
     return {
         value["name"]: PublishedTable(
-            value["name"], value["title"], tuple((label, methods[name]) for label, name in value["rows"]),
+            value["name"],
+            value["title"],
+            tuple((label, methods[name]) for label, name in value["rows"]),
             bool(value.get("recall")),
         )
         for value in _published()["tables"]
-    }  # fmt: skip
+    }
 
 
 def find_table(name: str) -> PublishedTable:

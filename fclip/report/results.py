@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fclip.report.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
 from fclip.report.intervals import fold_clips, fold_mean_intervals, pool_folds
+from fclip.report.page.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
 from fclip.report.published import Method, PublishedTable, published_figures
 
 Row = Mapping[str, Any]
@@ -154,27 +154,60 @@ PUBLISHED = ("published UAR", "published WAR")
 
 def results_table(rows: Sequence[Row]) -> Table:
     """All results, beside the published figures of the same data set, method and CLIP model."""
-    head = ["method", "data", "CLIP", *FIGURES, *PUBLISHED, "ECE", "folds", "seeds", "clips",
-            "trained parameters", "rests on", "published figures rest on"]  # fmt: skip
+    head = [
+        "method",
+        "data",
+        "CLIP",
+        *FIGURES,
+        *PUBLISHED,
+        "ECE",
+        "folds",
+        "seeds",
+        "clips",
+        "trained parameters",
+        "rests on",
+        "published figures rest on",
+    ]
     table: list[list[Cell]] = []
     for row in rows:
         found = published_figures(row)
         uar, war = found[1] if found else (None, None)
         table.append(
-            [method_name(row), data_name(row), row["clip"], *figures(row), uar, war, Measure(100 * row["ece"]),
-             len(row["folds"]), len(row["seeds"]), row["test_clips"], row["trainable"] or None, rests_on(row),
-             found[0].rests_on() if found else None]
-        )  # fmt: skip
+            [
+                method_name(row),
+                data_name(row),
+                row["clip"],
+                *figures(row),
+                uar,
+                war,
+                Measure(100 * row["ece"]),
+                len(row["folds"]),
+                len(row["seeds"]),
+                row["test_clips"],
+                row["trainable"] or None,
+                rests_on(row),
+                found[0].rests_on() if found else None,
+            ]
+        )
     return drop_empty_columns(Table(head, table))
 
 
 def pooled_table(rows: Sequence[Row]) -> list[Block]:
     """The results of several folds once more, every clip counted once whatever its fold; nothing without such rows."""
     lines: list[list[Cell]] = [
-        [method_name(row), data_name(row), row["clip"], 100 * row["pooled_uar"], 100 * row["pooled_war"],
-         interval(row["pooled_uar_interval"]), interval(row["pooled_war_interval"]), row["test_clips"]]
-        for row in rows if len(row["folds"]) > 1
-    ]  # fmt: skip
+        [
+            method_name(row),
+            data_name(row),
+            row["clip"],
+            100 * row["pooled_uar"],
+            100 * row["pooled_war"],
+            interval(row["pooled_uar_interval"]),
+            interval(row["pooled_war_interval"]),
+            row["test_clips"],
+        ]
+        for row in rows
+        if len(row["folds"]) > 1
+    ]
     caption = "Pooled over folds: metrics of all test clips together, not means over folds"
     return [Table(["method", "data", "CLIP", *FIGURES, "clips"], lines, caption)] if lines else []
 
@@ -206,9 +239,7 @@ def class_recall(row: Row) -> dict[str, float | None]:
     """Recall of each class from the row's confusion matrix; None for a class without clips."""
     confusion = np.asarray(row["confusion"])
     support = confusion.sum(1)
-    return {
-        name: float(confusion[i, i] / support[i]) if support[i] else None for i, name in enumerate(row["classes"])
-    }
+    return {name: float(confusion[i, i] / support[i]) if support[i] else None for i, name in enumerate(row["classes"])}
 
 
 def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
@@ -259,8 +290,10 @@ def caveats(rows: Sequence[Row]) -> list[Block]:
     if any(row["dataset"] in RENDERED for row in rows):
         notes.append("Rendered faces (demo7, demo11) say nothing about real ones.")
     if any(row["selection"] == "best-on-test" for row in rows):
-        notes.append("BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often"
-                     " are; such figures are optimistic.")  # fmt: skip
+        notes.append(
+            "BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often"
+            " are; such figures are optimistic."
+        )
     if any(is_in_domain(row) for row in rows):
         notes.append("IN-DOMAIN: trained on the data set that is tested; this is no zero-shot transfer.")
     if any((row.get(name) or {}).get("label_shown") for row in rows for name in ("captions", "trained_captions")):
@@ -268,8 +301,10 @@ def caveats(rows: Sequence[Row]) -> list[Block]:
     for row in rows:
         name = f"{method_name(row)} on {data_name(row)}"
         for fold, seed in row["repeated"][:1]:
-            notes.append(f"{name}: fold {fold}, seed {seed} was run several times with other settings; the row is the "
-                         "mean. Name the runs to tell them apart.")  # fmt: skip
+            notes.append(
+                f"{name}: fold {fold}, seed {seed} was run several times with other settings; the row is the "
+                "mean. Name the runs to tell them apart."
+            )
         for fold, seed in row["lacking"][:1]:
             notes.append(f"{name}: fold {fold}, seed {seed} is missing; seeds are not comparable until it has run.")
     return [Text(text), *(Text(note, note=True) for note in notes)]

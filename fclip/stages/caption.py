@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import ShardConfig, hash_of, option
+from fclip.data.storage.unfinished import Journal
 from fclip.errors import ClipFailure, FclipError, UsageError
-from fclip.stages.inputs import batches, shard_tasks, take
-from fclip.stages.journal import Journal
-from fclip.stages.result import StageReport
-from fclip.stages.runner import ShardResult, ShardTask, run_shards
-from fclip.stages.workspace import dataset_folder, require_folder, stage_input, stage_output
+from fclip.runner.report import StageReport
+from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.tasks import batches, shard_tasks, take
+from fclip.runner.workspace import dataset_folder, require_folder, stage_input, stage_output
 
 if TYPE_CHECKING:
     from fclip.captions.base import CaptionInput
-    from fclip.data.records import CaptionRecord
+    from fclip.records import CaptionRecord
 
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def faces_folder(config: Config) -> Path:
 
 
 def _refuse_test_labels(folder: Path) -> None:
-    from fclip.data.splits import read_splits
+    from fclip.data.storage.splits import read_splits
 
     splits = read_splits(folder)
     tested = sorted({part for fold in splits.folds.values() for part in fold["test"]})
@@ -130,7 +130,7 @@ class CaptionStage:
         """The captioning back end, loaded once a process."""
         if self._captioner is None:
             from fclip.captions.base import create_captioner
-            from fclip.engine.devices import choose_device
+            from fclip.engine.batches.devices import choose_device
 
             c = self.config
             options: dict[str, Any] = {}
@@ -161,7 +161,7 @@ class CaptionStage:
         """Write the JSONL of a shard. Dear captions are noted as they come, so that a run that is cut off and started
         again asks for the missing ones only.
         """
-        from fclip.data.jsonl import write_captions
+        from fclip.data.storage.captions import write_captions
 
         result = ShardResult()
         path = out.with_name(f".{task.stem}.unfinished")
@@ -200,9 +200,9 @@ class CaptionStage:
         import numpy as np
 
         from fclip.captions.base import CaptionInput
-        from fclip.data.caches import FacesPart
-        from fclip.data.files import sha256_bytes
-        from fclip.data.shards import parse_frame_sample, read_shard
+        from fclip.data.storage.parts import FacesPart
+        from fclip.data.storage.shards import parse_frame_sample, read_shard
+        from fclip.files import sha256_bytes
 
         with contextlib.ExitStack() as stack:
             faces = stack.enter_context(FacesPart(task.inputs[1])) if len(task.inputs) > 1 else None

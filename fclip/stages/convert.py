@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from fclip.config import CommonConfig, option
 from fclip.errors import UsageError
-from fclip.stages.result import StageReport
+from fclip.runner.report import StageReport
 
 SHOWN = 6  # names of each list that are printed
+
 
 @dataclass(frozen=True)
 class Config(CommonConfig):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fclip.config import CommonConfig, option
+from fclip.data.storage.folds import caption_facts, data_hash, fold_shards
 from fclip.errors import FclipError, MissingOutput, OutputDiffers, UsageError
-from fclip.stages.folds import caption_facts, data_hash, fold_shards
-from fclip.stages.result import StageReport
-from fclip.stages.workspace import features_folder, find_dataset, require_folder
+from fclip.runner.report import StageReport
+from fclip.runner.workspace import features_folder, find_dataset, require_folder
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class Config(CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Evaluate the runs asked for and summarise folds and seeds of each variant."""
-    from fclip.engine.aggregate import format_table
+    from fclip.engine.evaluate.aggregate import format_table
+    from fclip.report.external import score_file
     from fclip.stages.report import complete_rows
-    from fclip.stages.scoring import score_file
 
     if config.predictions:
         return score_file(config.predictions, config, config.input)
@@ -79,8 +79,8 @@ def run(config: Config) -> StageReport:
 
 def _compare(first: Path, second: Path) -> tuple[dict[str, Any], list[str]]:
     """Compare the prediction tables of two evaluated runs."""
-    from fclip.engine.compare import compare_tables
-    from fclip.engine.predictions import read_predictions
+    from fclip.engine.evaluate.compare import compare_tables
+    from fclip.engine.evaluate.predictions import read_predictions
 
     found = compare_tables(*(read_predictions(folder / "eval" / "predictions.csv") for folder in (first, second)))
     lines = [f"{first.name} - {second.name} on {found['clips']} clips"]
@@ -115,7 +115,7 @@ def class_lines(found: dict[str, Any]) -> list[str]:
 
 def find_runs(config: Config) -> list[Path]:
     """Run folders named, or all finished ones of the workspace; MissingOutput when there are none."""
-    from fclip.data.files import read_json
+    from fclip.files import read_json
 
     if config.runs:
         folders = [Path(name) for name in config.runs]
@@ -140,9 +140,9 @@ def find_runs(config: Config) -> list[Path]:
 
 def evaluate_run(config: Config, folder: Path) -> dict[str, Any]:
     """Evaluate one run; an evaluation of the same checkpoint and options that is there already is kept."""
-    from fclip.data.files import read_json, sha256_file
-    from fclip.data.splits import read_splits
-    from fclip.engine.runs import RunFolder
+    from fclip.data.storage.splits import read_splits
+    from fclip.engine.train.run_folder import RunFolder
+    from fclip.files import read_json, sha256_file
     from fclip.models import load_model
     from fclip.models.checkpoint import load_checkpoint
 
@@ -182,8 +182,8 @@ def train_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def evaluate_file(config: Config, path: Path) -> tuple[Path, dict[str, Any]]:
     """Test a checkpoint file on a fold of the data set: (folder of its results in the workspace, results)."""
-    from fclip.data.files import sha256_file
-    from fclip.data.splits import read_splits
+    from fclip.data.storage.splits import read_splits
+    from fclip.files import sha256_file
     from fclip.models import load_model
     from fclip.models.checkpoint import load_checkpoint
 
@@ -195,11 +195,20 @@ def evaluate_file(config: Config, path: Path) -> tuple[Path, dict[str, Any]]:
     meta = load_checkpoint(path)[1]
     out = config.root / "runs" / f"{dataset}-{path.stem}-fold{config.fold}"
     facts = {
-        "run": out.name, "dataset": dataset, "variant": meta["variant"], "clip": meta["clip"], "fold": config.fold,
-        "seed": meta.get("seed", 0), "selection": meta.get("selection", "unknown"),
-        "checkpoint_sha256": sha256_file(path), "without": list(config.without), "set": [], "settings": {},
-        "data": data_hash(packed), "trained_with": meta.get("captions"),
-    }  # fmt: skip
+        "run": out.name,
+        "dataset": dataset,
+        "variant": meta["variant"],
+        "clip": meta["clip"],
+        "fold": config.fold,
+        "seed": meta.get("seed", 0),
+        "selection": meta.get("selection", "unknown"),
+        "checkpoint_sha256": sha256_file(path),
+        "without": list(config.without),
+        "set": [],
+        "settings": {},
+        "data": data_hash(packed),
+        "trained_with": meta.get("captions"),
+    }
     kept = kept_results(out / "eval", facts, config.overwrite)
     if kept is None:
         features = features_folder(config, dataset)
@@ -215,7 +224,7 @@ def kept_results(out: Path, facts: dict[str, Any], overwrite: bool) -> dict[str,
     Raises OutputDiffers where an option has changed.
     """
     from fclip.config import differences
-    from fclip.data.files import read_json
+    from fclip.files import read_json
 
     if overwrite or not all((out / name).is_file() for name in ("results.json", "predictions.csv")):
         return None
@@ -244,15 +253,15 @@ def evaluate_model(
     config: EvaluationOptions, model: Any, packed: Path, shards: list[Path], out: Path, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Predict the clips of `shards`, write the table and everything derived from it into `out`; returns the results."""
-    from fclip.data.files import write_json
-    from fclip.data.splits import check_classes, read_classes
-    from fclip.engine.devices import choose_device
-    from fclip.engine.evaluate import predict_clips
-    from fclip.engine.inputs import InputPreparer
-    from fclip.engine.loading import clip_loader
-    from fclip.engine.metrics import per_group, summarise
-    from fclip.engine.predictions import read_predictions
-    from fclip.report.plots import confusion_picture
+    from fclip.data.storage.splits import check_classes, read_classes
+    from fclip.engine.batches.devices import choose_device
+    from fclip.engine.batches.loading import clip_loader
+    from fclip.engine.batches.prepare import InputPreparer
+    from fclip.engine.evaluate.metrics import per_group, summarise
+    from fclip.engine.evaluate.predictions import read_predictions
+    from fclip.engine.evaluate.run_model import predict_clips
+    from fclip.files import write_json
+    from fclip.report.page.plots import confusion_picture
 
     check_classes(model.classes, read_classes(packed), f"{packed} for the checkpoint of {facts['run']}")
     if not shards:
@@ -260,9 +269,14 @@ def evaluate_model(
     device = choose_device(config.device)
     model.to(device).eval()
     loader = clip_loader(
-        shards, model, config.batch_size, train=False, features=config.features, workers=config.workers,
+        shards,
+        model,
+        config.batch_size,
+        train=False,
+        features=config.features,
+        workers=config.workers,
         without=config.without,
-    )  # fmt: skip
+    )
     predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=config.without)).write(
         out / "predictions.csv"
     )

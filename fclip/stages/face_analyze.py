@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, option
 from fclip.errors import ClipFailure, FclipError
-from fclip.stages.inputs import batches, shard_tasks, take
-from fclip.stages.result import StageReport
-from fclip.stages.runner import ShardResult, ShardTask, run_shards
-from fclip.stages.workspace import stage_input, stage_output
+from fclip.runner.report import StageReport
+from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.tasks import batches, shard_tasks, take
+from fclip.runner.workspace import stage_input, stage_output
 
 if TYPE_CHECKING:
-    from fclip.data.packed import PackedSample
-    from fclip.data.records import FaceTrack, FrameSample
+    from fclip.data.storage.packed import PackedSample
+    from fclip.records import FaceTrack, FrameSample
 
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Config(ShardConfig):
 
 def run(config: Config) -> StageReport:
     """Analyse every shard; with `--backend list`, only list the back ends."""
-    from fclip.engine.devices import choose_device, describe_device
+    from fclip.engine.batches.devices import choose_device, describe_device
     from fclip.faces.registry import list_backends
 
     if config.backend == "list":
@@ -90,7 +90,7 @@ class FacesStage:
     def backend(self) -> Any:
         """The face back end, loaded once a process."""
         if self._backend is None:
-            from fclip.engine.devices import choose_device
+            from fclip.engine.batches.devices import choose_device
             from fclip.faces.registry import create_backend
 
             device = str(choose_device(self.config.device))
@@ -110,7 +110,7 @@ class FacesStage:
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the HDF5 part of a frames shard; a clip without any face fails."""
-        from fclip.data.caches import write_faces
+        from fclip.data.storage.parts import write_faces
 
         result = ShardResult()
         rows = list(self._tracks(task, result))
@@ -145,8 +145,8 @@ class FacesStage:
                 yield key, sha256, smooth_track(whole, seconds, self.config.smooth)
 
     def _clips(self, task: ShardTask, result: ShardResult) -> Iterator[tuple[str, str, FrameSample]]:
-        from fclip.data.files import sha256_bytes
-        from fclip.data.shards import parse_frame_sample, read_shard
+        from fclip.data.storage.shards import parse_frame_sample, read_shard
+        from fclip.files import sha256_bytes
 
         for key, fields in take(read_shard(task.inputs[0]), task.payload):
             try:
@@ -163,12 +163,12 @@ def _count(result: ShardResult, frames: int, without_face: int, filled: int) -> 
 
 def write_preview(frames: Path, faces: Path, clips: int) -> Path:
     """Write `<faces>/preview.png`: the first clips with their parsing and landmarks."""
-    from fclip.data.caches import FacesPart
-    from fclip.data.files import atomic_write, sha256_bytes
-    from fclip.data.packed import packed_fields, parse_packed
-    from fclip.data.shards import read_shard
-    from fclip.data.sheet import draw_clips
-    from fclip.stages.workspace import list_shards
+    from fclip.data.storage.packed import packed_fields, parse_packed
+    from fclip.data.storage.parts import FacesPart
+    from fclip.data.storage.shards import read_shard
+    from fclip.data.storage.sheet import draw_clips
+    from fclip.files import atomic_write, sha256_bytes
+    from fclip.runner.workspace import list_shards
 
     rows: list[PackedSample] = []
     for path, _ in list_shards(faces, ".h5", "faces"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from fclip.config import CommonConfig, option
 from fclip.errors import FclipError, UsageError
-from fclip.stages.result import StageReport
+from fclip.runner.report import StageReport
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Config(CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Describe every path; with --sheet, draw the clips of the first shards among them."""
-    from fclip.data.files import atomic_write
-    from fclip.data.inspect import contact_sheet, describe
+    from fclip.data.storage.inspect import contact_sheet, describe
+    from fclip.files import atomic_write
 
     if not config.paths:
         raise UsageError("name at least one file or folder")
@@ -52,7 +52,7 @@ def run(config: Config) -> StageReport:
 
 def _tables(rows: list[dict[str, Any]]) -> list[str]:
     """A table for each kind of file, below what all its rows share; one file alone has a line for each fact."""
-    from fclip.data.tables import format_table
+    from fclip.runner.tables import format_table
 
     lines: list[str] = []
     for kind in dict.fromkeys(str(row.get("kind", "damaged")) for row in rows):

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import ShardConfig, option
+from fclip.data.storage.missing import lacking
 from fclip.errors import FclipError
-from fclip.stages.inputs import shard_tasks, take
-from fclip.stages.modalities import lacking
-from fclip.stages.result import StageReport
-from fclip.stages.runner import ShardResult, ShardTask, run_shards
-from fclip.stages.workspace import dataset_folder, require_folder, stage_input, stage_output
+from fclip.runner.report import StageReport
+from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.tasks import shard_tasks, take
+from fclip.runner.workspace import dataset_folder, require_folder, stage_input, stage_output
 
 if TYPE_CHECKING:
-    from fclip.data.caches import FacesPart
-    from fclip.data.records import CaptionRecord, FaceTrack
+    from fclip.data.storage.parts import FacesPart
+    from fclip.records import CaptionRecord, FaceTrack
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Config(ShardConfig):
 
 def run(config: Config) -> StageReport:
     """Pack every frames shard; counts per class and part go into the manifest and the report."""
-    from fclip.data.files import read_json
-    from fclip.data.splits import read_classes
-    from fclip.data.tables import class_table
+    from fclip.data.storage.splits import read_classes
+    from fclip.files import read_json
+    from fclip.runner.tables import class_table
 
     folder = stage_input(config, "frames")
     tasks = _tasks(config, folder)
@@ -78,7 +78,7 @@ def _check_missing(config: Config, tasks: list[ShardTask]) -> list[str]:
     clips: dict[str, list[str]] = {}
     unexplained: dict[str, list[str]] = {}
     for task in tasks:
-        for key, row in lacking(config, task).items():
+        for key, row in lacking(task, config.faces, config.captions).items():
             for name, reason in row.items():
                 clips.setdefault(name, []).append(key)
                 if not reason:
@@ -126,14 +126,14 @@ class PackStage:
         """Write the packed shard; clips that lack a part are skipped unless --allow-missing."""
         import contextlib
 
-        from fclip.data.caches import FacesPart
-        from fclip.data.jsonl import read_captions
-        from fclip.data.packed import packed_fields
-        from fclip.data.shards import ShardWriter, parse_info, read_shard
+        from fclip.data.storage.captions import read_captions
+        from fclip.data.storage.packed import packed_fields
+        from fclip.data.storage.parts import FacesPart
+        from fclip.data.storage.shards import ShardWriter, parse_info, read_shard
 
         parts = {path.suffix: path for path in task.inputs[1:]}
         captions = read_captions(parts[".jsonl"]) if ".jsonl" in parts else {}
-        without = lacking(self.config, task)
+        without = lacking(task, self.config.faces, self.config.captions)
         result = ShardResult()
         with contextlib.ExitStack() as stack:
             faces = stack.enter_context(FacesPart(parts[".h5"])) if ".h5" in parts else None
@@ -158,8 +158,8 @@ class PackStage:
 
     def _caption(self, record: CaptionRecord | None, key: str, fields: dict[str, bytes]) -> CaptionRecord | None:
         """The caption by --captions: the refined one, or the data set's own (whose writers knew the label)."""
-        from fclip.data.records import CaptionRecord
-        from fclip.data.shards import parse_info
+        from fclip.data.storage.shards import parse_info
+        from fclip.records import CaptionRecord
 
         if self.config.captions == "refined":
             return record

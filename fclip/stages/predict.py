@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import CommonConfig, option
 from fclip.errors import ClipFailure, FclipError, UsageError
-from fclip.stages.result import StageReport
+from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
-    from fclip.engine.windows import FaceWindow, VideoPredictor
+    from fclip.engine.predict.windows import FaceWindow, VideoPredictor
     from fclip.models.base import ExpressionModel
 
 Result = dict[str, Any]
@@ -101,7 +101,7 @@ def find_videos(names: Sequence[str]) -> Iterator[Path]:
     """The videos behind file names, patterns (*, ?, **) and folders; a folder with pictures only is one video."""
     import glob
 
-    from fclip.data.datasets.base import VIDEO_SUFFIXES
+    from fclip.data.layouts.base import VIDEO_SUFFIXES
 
     for name in names:
         paths = [Path(name)] if Path(name).exists() else [Path(p) for p in sorted(glob.glob(name, recursive=True))]
@@ -130,17 +130,22 @@ def open_model(
         return load_model(checkpoint)
     state, meta = load_checkpoint(find_checkpoint(checkpoint))
     model = create_model(
-        meta["variant"], meta["clip"], classes, meta["frames"], meta["clip_weights"], meta["longclip_weights"],
+        meta["variant"],
+        meta["clip"],
+        classes,
+        meta["frames"],
+        meta["clip_weights"],
+        meta["longclip_weights"],
         **meta["options"],
-    )  # fmt: skip
+    )
     model.load_trainable_state(state)
     return model
 
 
 def open_predictor(config: Config) -> VideoPredictor:
     """The model with the face and caption back ends that its input, or drawing, needs."""
-    from fclip.engine.devices import choose_device
-    from fclip.engine.windows import VideoPredictor
+    from fclip.engine.batches.devices import choose_device
+    from fclip.engine.predict.windows import VideoPredictor
     from fclip.faces.registry import create_backend, create_detector
 
     model = open_model(config.checkpoint, config.classes, config.clip, config.clip_weights)
@@ -153,7 +158,7 @@ def open_predictor(config: Config) -> VideoPredictor:
 
 def predict_video(predictor: VideoPredictor, source: Path, config: Config) -> list[FaceWindow]:
     """The windows of a video; ClipFailure when none of them has a face."""
-    from fclip.engine.windows import WindowOptions
+    from fclip.engine.predict.windows import WindowOptions
 
     options = WindowOptions(config.window, config.stride, config.smooth, config.all_faces, config.margin)
     windows = list(predictor.windows(source, options))
@@ -191,8 +196,8 @@ def summarise_video(source: Path, windows: Sequence[FaceWindow], classes: Sequen
 
 def render(predictor: VideoPredictor, source: Path, windows: Sequence[FaceWindow], out: Path) -> None:
     """Write the annotated video: boxes, landmarks, probabilities at the time, and their timeline."""
-    from fclip.data.video import open_source, write_video
-    from fclip.stages.drawing import draw_frames
+    from fclip.data.media.video import open_source, write_video
+    from fclip.report.video.annotate import draw_frames
 
     video = open_source(source)
     fps, seconds = min(max(video.timeline.fps, 1.0), 60.0), video.timeline.end
@@ -242,7 +247,7 @@ def _csv(results: list[Result]) -> str:
 
 
 def _write(path: Path, results: list[Result]) -> None:
-    from fclip.data.files import atomic_write
+    from fclip.files import atomic_write
 
     if path.suffix == ".csv":
         text = _csv(results)

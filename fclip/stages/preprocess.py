@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import ShardConfig, option
 from fclip.errors import ClipFailure, FclipError, UsageError
-from fclip.stages.result import StageReport
-from fclip.stages.runner import ShardResult, ShardTask, run_shards
+from fclip.runner.report import StageReport
+from fclip.runner.shards import ShardResult, ShardTask, run_shards
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fclip.data.datasets import Dataset
-    from fclip.data.records import Clip, FrameSample
-    from fclip.data.sampling import SamplingPlan
-    from fclip.data.video import DecodedClip
+    from fclip.data.layouts import Dataset
+    from fclip.data.media.sampling import SamplingPlan
+    from fclip.data.media.video import DecodedClip
+    from fclip.records import Clip, FrameSample
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def _check(config: Config) -> None:
 
 def sampling_plan(config: Config) -> SamplingPlan:
     """What --frames means for strips of frames of --size; raises UsageError."""
-    from fclip.data.sampling import DEFAULT_CAP, SamplingPlan
-    from fclip.data.strips import MAX_ROWS
+    from fclip.data.media.sampling import DEFAULT_CAP, SamplingPlan
+    from fclip.data.storage.strips import MAX_ROWS
 
     return SamplingPlan.parse(config.frames, min(DEFAULT_CAP, MAX_ROWS // config.size))
 
@@ -123,7 +123,7 @@ def _check_keys(clips: list[Clip]) -> None:
 
 def workspace_name(config: Config) -> str:
     """The data set's name in the workspace: --name, or its own; a file's or folder's name for csv and folder."""
-    from fclip.data.records import make_key
+    from fclip.records import make_key
 
     if config.name:
         return config.name
@@ -136,8 +136,8 @@ def workspace_name(config: Config) -> str:
 
 def open_source(config: Config) -> Dataset:
     """The data set behind --dataset and --source."""
-    from fclip.data.datasets import open_dataset
-    from fclip.stages.workspace import require_folder
+    from fclip.data.layouts import open_dataset
+    from fclip.runner.workspace import require_folder
 
     name = config.dataset or "demo7"
     source = config.source
@@ -166,8 +166,8 @@ def _validate(dataset: Dataset, config: Config, out: Path) -> list[str]:
 
     Writes validation.json and, the same as a table, validation.txt beside the frames folder.
     """
-    from fclip.data.files import atomic_write, write_json
-    from fclip.data.validation import validate
+    from fclip.data.layouts.validation import validate
+    from fclip.files import atomic_write, write_json
 
     found = validate(dataset)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -233,8 +233,8 @@ class FramesStage:
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the shard of `task`; a clip that fails is recorded with its reason."""
-        from fclip.data.records import Clip
-        from fclip.data.shards import ShardWriter, frame_sample_fields
+        from fclip.data.storage.shards import ShardWriter, frame_sample_fields
+        from fclip.records import Clip
 
         result = ShardResult()
         with ShardWriter(out) as writer:
@@ -255,8 +255,8 @@ class FramesStage:
 
     def read(self, clip: Clip) -> Iterator[FrameSample]:
         """Sample and crop one clip: one sample, or one for each face; raises ClipFailure with the reason."""
-        from fclip.data.video import read_clip
-        from fclip.stages.cropping import face_clips
+        from fclip.data.media.video import read_clip
+        from fclip.seeing.crops import face_clips
 
         config, source = self.config, Path(clip.source)
         plan = sampling_plan(config)
@@ -277,7 +277,7 @@ class FramesStage:
         self, clip: Clip, key: str, decoded: DecodedClip, frames: np.ndarray, facts: dict[str, Any]
     ) -> FrameSample:
         """Frames (T, S, S, 3) with what the shard's json says about them."""
-        from fclip.data.records import FrameSample
+        from fclip.records import FrameSample
 
         info = {
             "key": key,
@@ -301,7 +301,7 @@ class FramesStage:
 
 def _source_hash(source: Path) -> str:
     """sha256 of the video file, or of the names and bytes of a frame folder."""
-    from fclip.data.files import sha256_file
+    from fclip.files import sha256_file
 
     if source.is_file():
         return sha256_file(source)

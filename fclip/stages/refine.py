@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, hash_of, option
 from fclip.errors import FclipError
-from fclip.stages.inputs import shard_tasks
-from fclip.stages.result import StageReport
-from fclip.stages.runner import ShardResult, ShardTask, run_shards
-from fclip.stages.workspace import dataset_folder, stage_input, stage_output
+from fclip.runner.report import StageReport
+from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.tasks import shard_tasks
+from fclip.runner.workspace import dataset_folder, stage_input, stage_output
 
 if TYPE_CHECKING:
-    from fclip.captions.review import ReviewRow
+    from fclip.captions.probe.review import ReviewRow
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run(config: Config) -> StageReport:
     tasks = shard_tasks(folder, ".jsonl", "captions", config.limit)
     report = run_shards(RefineStage(config), tasks, out, config)
     if config.report:
-        from fclip.stages.leaks import probe_refinement
+        from fclip.report.leaks import probe_refinement
 
         probe = probe_refinement(config, folder, out)
         report.values["leak"] = probe.values
@@ -65,7 +65,7 @@ class RefineStage:
     def refiner(self) -> Any:
         """The refiner with its lexicons, built once a process."""
         if self._refiner is None:
-            from fclip.captions.refine import Refiner
+            from fclip.captions.refine.refiner import Refiner
 
             self._refiner = Refiner(self.labels(), self.config.lexicon, self.config.wordnet)
         return self._refiner
@@ -74,14 +74,14 @@ class RefineStage:
     def edits(self) -> dict[str, ReviewRow]:
         """What a person changed in the review queue, by key."""
         if self._edits is None:
-            from fclip.captions.review import read_review
+            from fclip.captions.probe.review import read_review
 
             self._edits = read_review(self.config.apply_review) if self.config.apply_review else {}
         return self._edits
 
     def labels(self) -> tuple[str, ...]:
         """Class names of the data set, from the frames folder beside the captions."""
-        from fclip.data.splits import read_classes
+        from fclip.data.storage.splits import read_classes
 
         for folder in (
             self.config.input and self.config.input.parent / "frames",
@@ -101,8 +101,8 @@ class RefineStage:
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the refined JSONL; a caption with nothing left is skipped, with the reason."""
-        from fclip.captions.review import apply_review
-        from fclip.data.jsonl import read_captions, write_captions
+        from fclip.captions.probe.review import apply_review
+        from fclip.data.storage.captions import read_captions, write_captions
 
         result = ShardResult()
         records = []

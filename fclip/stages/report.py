@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import CommonConfig, option
 from fclip.errors import FclipError, MissingOutput
-from fclip.stages.result import StageReport
+from fclip.runner.report import StageReport
 from fclip.stages.train import parse_options
 
 if TYPE_CHECKING:
-    from fclip.report.blocks import Block
+    from fclip.report.page.blocks import Block
 
 ENDINGS = {"html": ".html", "markdown": ".md", "latex": ".tex"}
 
@@ -39,11 +39,11 @@ class Config(CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Write the report; MissingOutput when no run has been evaluated."""
-    from fclip.data.files import atomic_write
-    from fclip.report.markup import render_latex, render_markdown
-    from fclip.report.page import render_html
+    from fclip.files import atomic_write
+    from fclip.report.page.html import render_html
+    from fclip.report.page.markup import render_latex, render_markdown
+    from fclip.report.page.sections import result_sections
     from fclip.report.published import find_table
-    from fclip.report.sections import result_sections
 
     kind = config.format or _format_of(config.out)
     table = find_table(config.table) if config.table else None
@@ -73,7 +73,7 @@ def _format_of(out: Path | None) -> str:
 
 def find_results(config: Config) -> list[dict[str, Any]]:
     """The results.json of the runs asked for, each with its folder under "folder"; MissingOutput if there is none."""
-    from fclip.data.files import read_json
+    from fclip.files import read_json
 
     if config.runs:
         folders = [Path(name) for name in config.runs]
@@ -91,7 +91,7 @@ def find_results(config: Config) -> list[dict[str, Any]]:
 
 def complete_rows(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """Rows of a report, by data set and WAR, and the results that each is the mean of."""
-    from fclip.engine.aggregate import aggregate, group_results, tell_apart
+    from fclip.engine.evaluate.aggregate import aggregate, group_results, tell_apart
     from fclip.report.results import complete_row
 
     pairs = []
@@ -107,7 +107,7 @@ def complete_rows(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any
 
 def read_clips(result: dict[str, Any]) -> dict[str, tuple[int, int]]:
     """{key: (true, predicted)} class indices of a result's prediction table; FclipError if it is not the result's."""
-    from fclip.engine.predictions import read_predictions
+    from fclip.engine.evaluate.predictions import read_predictions
 
     path = result["folder"] / "eval" / "predictions.csv"
     table = read_predictions(path)
@@ -119,7 +119,7 @@ def read_clips(result: dict[str, Any]) -> dict[str, tuple[int, int]]:
 
 def caption_leak(folder: Path) -> float | None:
     """Accuracy of the leak probe on a data set's refined captions; None where it was not run."""
-    from fclip.data.files import read_json
+    from fclip.files import read_json
 
     path = folder / "refined" / "leak.json"
     return float(read_json(path)["after"]["accuracy"]) if path.is_file() else None
@@ -151,13 +151,13 @@ def _html_sections(
     """What only the page shows: plots, explanations, clips and captions."""
     from fclip.report.explanations import read_explanations
     from fclip.report.logs import read_log
-    from fclip.report.sections import explanation_sections, plot_sections, training_sections
+    from fclip.report.page.sections import explanation_sections, plot_sections, training_sections
 
     blocks = plot_sections(rows)
     logs = [[log for m in group if (log := read_log(m["folder"] / "metrics.jsonl"))] for group in members]
     blocks += training_sections(rows, logs)
     if config.explain:
-        from fclip.stages.explanations import explain_runs
+        from fclip.report.explain_runs import explain_runs
 
         explain_runs(config, [group[0]["folder"] for group in members], config.explain)
     stored = {m["folder"].name: m["folder"] / "eval" / "explanations.npz" for group in members for m in group}
@@ -170,7 +170,7 @@ def _html_sections(
 
 def _data_sections(config: Config, dataset: str) -> list[Block]:
     """Clips of a data set as models see them, and its captions before and after refinement, where they lie there."""
-    from fclip.stages.showcase import caption_blocks, clip_blocks, leak_blocks
+    from fclip.report.page.clip_sections import caption_blocks, clip_blocks, leak_blocks
 
     folder = config.root / dataset
     return [*clip_blocks(folder, config.clips), *caption_blocks(folder), *leak_blocks(folder)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from fclip.config import CommonConfig, option
 from fclip.errors import OutputDiffers, UsageError
-from fclip.stages.result import StageReport
+from fclip.runner.report import StageReport
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def run(config: Config) -> StageReport:
     from tqdm import tqdm
 
     from fclip.config import config_dict, differences
-    from fclip.data.files import read_json, write_json
+    from fclip.files import read_json, write_json
     from fclip.synth.dataset import write_dataset
 
     name = config.dataset or "demo7"

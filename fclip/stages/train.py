@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fclip.config import CommonConfig, canonical_json, config_dict, hash_of, option
+from fclip.data.storage.folds import FoldShards, caption_facts, clip_frames, data_hash, fold_shards
 from fclip.errors import UsageError
-from fclip.stages.folds import FoldShards, caption_facts, clip_frames, data_hash, fold_shards
-from fclip.stages.result import StageReport
-from fclip.stages.workspace import dataset_folder, features_folder, find_dataset, require_folder, run_folder
+from fclip.runner.report import StageReport
+from fclip.runner.workspace import dataset_folder, features_folder, find_dataset, require_folder, run_folder
 
 if TYPE_CHECKING:
-    from fclip.engine.distributed import Team
-    from fclip.engine.runs import RunFolder
+    from fclip.engine.batches.team import Team
+    from fclip.engine.train.run_folder import RunFolder
     from fclip.models.base import ExpressionModel
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def run(config: Config) -> StageReport:
 
 def planned_runs(config: Config, dataset: str, packed: Path) -> list[tuple[str, int]]:
     """(fold, seed) pairs of --fold and --seed; UsageError for a fold that the data set has not."""
-    from fclip.data.splits import read_splits
+    from fclip.data.storage.splits import read_splits
 
     splits = read_splits(packed)
     folds = sorted(splits.folds) if config.fold == "all" else config.fold.split(",")
@@ -166,11 +166,11 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     """Train one fold and seed into `out`; returns the run's summary (also when it was finished before)."""
     import torch
 
-    from fclip.data.files import read_json, write_json
-    from fclip.data.splits import read_classes, read_splits
-    from fclip.engine.devices import choose_device, describe_device
-    from fclip.engine.distributed import join_team
-    from fclip.engine.runs import RunFolder
+    from fclip.data.storage.splits import read_classes, read_splits
+    from fclip.engine.batches.devices import choose_device, describe_device
+    from fclip.engine.batches.team import join_team
+    from fclip.engine.train.run_folder import RunFolder
+    from fclip.files import read_json, write_json
 
     shards = fold_shards(read_splits(packed), packed, fold, config.select)
     torch.manual_seed(seed)
@@ -186,30 +186,48 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     if team.leads:
         where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
         log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
-    facts = {"dataset": dataset, "fold": fold, "seed": seed, "selection": config.select,
-             "captions": caption_facts(packed), "without": list(config.without)}  # fmt: skip
+    facts = {
+        "dataset": dataset,
+        "fold": fold,
+        "seed": seed,
+        "selection": config.select,
+        "captions": caption_facts(packed),
+        "without": list(config.without),
+    }
     steps = _fit(config, model.to(device), shards, seed, folder, facts, team)
     losses = [row["loss"] for row in folder.read_log() if "loss" in row]
     summary = {
-        "run": str(out), "dataset": dataset, "variant": config.variant, "clip": config.clip, "fold": fold,
-        "seed": seed, "steps": steps, "loss": losses[-1] if losses else None, "selection": config.select,
+        "run": str(out),
+        "dataset": dataset,
+        "variant": config.variant,
+        "clip": config.clip,
+        "fold": fold,
+        "seed": seed,
+        "steps": steps,
+        "loss": losses[-1] if losses else None,
+        "selection": config.select,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }  # fmt: skip
+    }
     if team.leads:
         write_json(out / "done.json", summary)
     return summary
 
 
 def _fit(
-    config: Config, model: ExpressionModel, shards: FoldShards, seed: int, folder: RunFolder,
-    facts: dict[str, Any], team: Team,
-) -> int:  # fmt: skip
+    config: Config,
+    model: ExpressionModel,
+    shards: FoldShards,
+    seed: int,
+    folder: RunFolder,
+    facts: dict[str, Any],
+    team: Team,
+) -> int:
     """Make loader, optimizer and trainer from the configuration and the variant's recipe, and train; the steps done."""
-    from fclip.engine.devices import choose_precision
-    from fclip.engine.inputs import InputPreparer
-    from fclip.engine.loading import clip_loader
-    from fclip.engine.loop import LoopSettings, Trainer
-    from fclip.engine.optimise import make_optimizer
+    from fclip.engine.batches.devices import choose_precision
+    from fclip.engine.batches.loading import clip_loader
+    from fclip.engine.batches.prepare import InputPreparer
+    from fclip.engine.train.loop import LoopSettings, Trainer
+    from fclip.engine.train.optimise import make_optimizer
 
     recipe, device = model.recipe, next(model.parameters()).device
     features = features_folder(config, facts["dataset"])
@@ -217,19 +235,34 @@ def _fit(
     if batch_size % team.size:
         raise UsageError(f"--batch-size {batch_size}: choose a multiple of the {team.size} processes that share it")
     loader = clip_loader(
-        shards.train, model, batch_size // team.size, train=True, features=features, seed=seed, workers=config.workers,
-        without=config.without, balance=config.balance, rank=team.rank, world_size=team.size,
-    )  # fmt: skip
+        shards.train,
+        model,
+        batch_size // team.size,
+        train=True,
+        features=features,
+        seed=seed,
+        workers=config.workers,
+        without=config.without,
+        balance=config.balance,
+        rank=team.rank,
+        world_size=team.size,
+    )
     prepare = InputPreparer(model, device, without=config.without)
     lr, decay = _pick(config.lr, recipe.lr), _pick(config.weight_decay, recipe.weight_decay)
     optimizer = make_optimizer(
         config.optimizer or recipe.optimizer, model.parameter_groups(lr, decay), _pick(config.momentum, recipe.momentum)
     )
     settings = LoopSettings(
-        epochs=config.epochs or recipe.epochs, schedule=config.schedule or recipe.schedule,
-        milestones=recipe.milestones, warmup=config.warmup, precision=choose_precision(config.precision, device),
-        clip_norm=config.clip_norm, accumulate=config.accumulate, ema=config.ema, save_every=config.save_every,
-    )  # fmt: skip
+        epochs=config.epochs or recipe.epochs,
+        schedule=config.schedule or recipe.schedule,
+        milestones=recipe.milestones,
+        warmup=config.warmup,
+        precision=choose_precision(config.precision, device),
+        clip_norm=config.clip_norm,
+        accumulate=config.accumulate,
+        ema=config.ema,
+        save_every=config.save_every,
+    )
     score = _scorer(model, shards.held_out, prepare, batch_size, features) if shards.held_out else None
     steps = settings.epochs * -(-loader.steps_per_epoch // config.accumulate)
     events = folder.path / "tensorboard" if config.tensorboard and team.leads else None
@@ -268,9 +301,9 @@ def _identity(
 
 def _scorer(model: ExpressionModel, shards: list[Path], prepare: Any, batch_size: int, features: Path) -> Any:
     """A function that evaluates the model on held-out shards and returns UAR and WAR; WAR is the score."""
-    from fclip.engine.evaluate import predict_clips
-    from fclip.engine.loading import clip_loader
-    from fclip.engine.metrics import confusion_matrix, uar, war
+    from fclip.engine.batches.loading import clip_loader
+    from fclip.engine.evaluate.metrics import confusion_matrix, uar, war
+    from fclip.engine.evaluate.run_model import predict_clips
 
     loader = clip_loader(shards, model, batch_size, train=False, features=features, without=prepare.without)
 
@@ -290,7 +323,7 @@ def _progress(total: int, name: str, shown: bool, events: Path | None) -> Iterat
 
     from tqdm import tqdm
 
-    from fclip.engine.tensorboard import EventFolder
+    from fclip.engine.train.tensorboard import EventFolder
 
     writer = EventFolder(events) if events else None
     with tqdm(total=total, desc=name, unit="step", disable=not (shown and sys.stderr.isatty())) as bar:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import config_dict, hash_of, option
+from fclip.data.storage.folds import caption_facts, clip_frames, data_hash, fold_shards
 from fclip.errors import FclipError, UsageError
+from fclip.runner.report import StageReport
+from fclip.runner.workspace import features_folder, list_shards, require_folder, run_folder
 from fclip.stages.evaluate import EvaluationOptions, evaluate_model, kept_results, train_settings
-from fclip.stages.folds import caption_facts, clip_frames, data_hash, fold_shards
-from fclip.stages.result import StageReport
 from fclip.stages.train import Config as TrainConfig
 from fclip.stages.train import build_model, train_run, with_flags
-from fclip.stages.workspace import features_folder, list_shards, require_folder, run_folder
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
@@ -46,7 +46,7 @@ class Config(TrainConfig):
 
 def run(config: Config) -> StageReport:
     """Train or reuse the source run, then evaluate it on every fold of the target."""
-    from fclip.data.splits import read_classes, read_splits
+    from fclip.data.storage.splits import read_classes, read_splits
 
     config = with_objective(with_flags(config))
     if config.fold == "all" or "," in config.fold:
@@ -76,12 +76,23 @@ def run(config: Config) -> StageReport:
             how = model.variant if config.objective == "labels" else f"{model.variant}-{config.objective}"
             name = f"{config.pretrain}-to-{target}-{how}-fold{fold}-seed{seed}"
             facts = {
-                "run": name, "dataset": target, "source": config.pretrain, "variant": model.variant,
-                "clip": config.clip, "fold": fold, "seed": seed, "selection": config.select,
-                "set": list(config.set), "settings": settings, "without": list(without),
-                "checkpoint": str(source) if source else None, "in_domain": in_domain, "objective": config.objective,
-                **_inputs(config, model, source), "data": data_hash(packed),
-            }  # fmt: skip
+                "run": name,
+                "dataset": target,
+                "source": config.pretrain,
+                "variant": model.variant,
+                "clip": config.clip,
+                "fold": fold,
+                "seed": seed,
+                "selection": config.select,
+                "set": list(config.set),
+                "settings": settings,
+                "without": list(without),
+                "checkpoint": str(source) if source else None,
+                "in_domain": in_domain,
+                "objective": config.objective,
+                **_inputs(config, model, source),
+                "data": data_hash(packed),
+            }
             options = EvaluationOptions(config.device, 16, config.workers, without, features_folder(config, target))
             shards = fold_shards(splits, packed, fold, "last").test
             report.out = config.root / "runs" / name / "eval"
@@ -103,7 +114,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _inputs(config: Config, model: ExpressionModel, source: Path | None) -> dict[str, Any]:
     """What a result depends on beside the options: weights, class texts, and the captions of training."""
-    from fclip.data.files import sha256_file
+    from fclip.files import sha256_file
     from fclip.models.checkpoint import load_checkpoint
 
     texts = {"prompts_sha256": hash_of(model.prompts)}
@@ -115,7 +126,7 @@ def _inputs(config: Config, model: ExpressionModel, source: Path | None) -> dict
 
 
 def _checkpoint(config: Config, run: Path) -> Path:
-    from fclip.engine.runs import RunFolder
+    from fclip.engine.train.run_folder import RunFolder
 
     return RunFolder(run).pointer("LAST" if config.select == "last" else "BEST") / "model.safetensors"
 
@@ -151,7 +162,7 @@ def _source_model(
 
 
 def _finish(report: StageReport, results: list[dict[str, Any]], config: Config, target: str) -> StageReport:
-    from fclip.engine.aggregate import format_table
+    from fclip.engine.evaluate.aggregate import format_table
     from fclip.stages.report import complete_rows
 
     report.values["results"] = rows = complete_rows(results)[0]

@@ -14,9 +14,31 @@ import numpy as np
 from fclip.synth.resources import table
 
 UNITS = (
-    "AU1", "AU2_left", "AU2_right", "AU4", "AU5", "AU6", "AU7", "AU9", "AU10", "AU12_left", "AU12_right",
-    "AU14_left", "AU14_right", "AU15", "AU16", "AU17", "AU18", "AU20", "AU23", "AU24", "AU25", "AU26", "AU27",
-    "AU43", "AU45",
+    "AU1",
+    "AU2_left",
+    "AU2_right",
+    "AU4",
+    "AU5",
+    "AU6",
+    "AU7",
+    "AU9",
+    "AU10",
+    "AU12_left",
+    "AU12_right",
+    "AU14_left",
+    "AU14_right",
+    "AU15",
+    "AU16",
+    "AU17",
+    "AU18",
+    "AU20",
+    "AU23",
+    "AU24",
+    "AU25",
+    "AU26",
+    "AU27",
+    "AU43",
+    "AU45",
 )  # 0..about 1.2; left and right are the person's own; AU43 drooping lid, AU45 blink
 MOTIONS = ("yaw", "pitch", "roll", "shift_x", "shift_y", "zoom", "gaze_x", "gaze_y")
 # degrees: yaw > 0 turns the face to the image's right, pitch > 0 down, roll > 0 clockwise in the image; shift in
@@ -134,8 +156,16 @@ def nuisance_events(duration: float, rng: np.random.Generator) -> tuple[list[Eve
             events.append(Event(channel, size, rng.uniform(-0.3, 0.8) * duration, 0.06, rng.uniform(0.2, 0.9), 0.06))
     for _ in range(int(rng.choice((0, 1, 2), p=(0.45, 0.4, 0.15)))):
         unit = str(rng.choice([name for name in UNITS if name not in ("AU45", "AU27", "AU26")]))
-        events.append(Event(unit, float(rng.uniform(0.05, 0.3)), rng.uniform(-0.4, 0.8) * duration,
-                            rng.uniform(0.1, 0.4), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.5)))
+        events.append(
+            Event(
+                unit,
+                float(rng.uniform(0.05, 0.3)),
+                rng.uniform(-0.4, 0.8) * duration,
+                rng.uniform(0.1, 0.4),
+                rng.uniform(0.1, 0.6),
+                rng.uniform(0.2, 0.5),
+            )
+        )
     if rng.random() < 0.22:  # speech
         rate, loud = rng.uniform(2.2, 4.5), rng.uniform(0.12, 0.34)
         phase = rng.uniform(0, 2 * np.pi)
@@ -143,7 +173,13 @@ def nuisance_events(duration: float, rng: np.random.Generator) -> tuple[list[Eve
         waves.append(Wave("AU25", loud * 1.2, rate * 0.63, phase + 1.0, True))
         waves.append(Wave("AU18", loud * 0.9, rate * 0.47, phase + 2.0, True))
         waves.append(Wave("AU20", loud * 0.6, rate * 0.31, phase + 4.0, True))
-    for channel, size in (("yaw", 4.0), ("pitch", 2.5), ("roll", 2.5), ("shift_x", 0.012), ("shift_y", 0.01),
-                          ("zoom", 0.012)):
+    for channel, size in (
+        ("yaw", 4.0),
+        ("pitch", 2.5),
+        ("roll", 2.5),
+        ("shift_x", 0.012),
+        ("shift_y", 0.01),
+        ("zoom", 0.012),
+    ):
         waves.append(Wave(channel, float(abs(rng.normal(0, size))), rng.uniform(0.2, 1.2), rng.uniform(0, 2 * np.pi)))
     return events, waves

@@ -92,8 +92,19 @@ def sample_clip(label: str, identity: int, seed: int, classes: Sequence[str]) ->
     pose = (("yaw", 11.0, 22.0), ("pitch", 6.0, 12.0), ("roll", 5.0, 12.0))
     for channel, spread, bound in pose:  # the constant part of the pose: "events" that have long begun
         more.append(Event(channel, float(np.clip(rng.normal(0, spread), -bound, bound)), -10.0, 1.0, 100.0, 1.0))
-    return ClipScript(label, identity, seed, tuple(classes), blend, strength, frames, FPS,
-                      tuple(events + more), tuple(waves), sample_look(identity, rng))
+    return ClipScript(
+        label,
+        identity,
+        seed,
+        tuple(classes),
+        blend,
+        strength,
+        frames,
+        FPS,
+        tuple(events + more),
+        tuple(waves),
+        sample_look(identity, rng),
+    )
 
 
 def frame_indices(total: int, count: int | None) -> np.ndarray:
@@ -114,5 +125,14 @@ def render_clip(script: ClipScript, size: int = 160, frames: int | None = None) 
         pictures[row], parsing[row] = paint_frame(scene, row, int(index))
     rng = np.random.default_rng([49979687, script.identity, script.seed])
     pose = values[:, [CHANNELS.index(name) for name in ("pitch", "yaw", "roll")]]
-    return RenderedClip(pictures, scene.landmarks, parsing, values[:, : len(UNITS)].astype(np.float32), UNITS,
-                        pose.astype(np.float32), describe(script, rng, "human"), script.fps, script.label)
+    return RenderedClip(
+        pictures,
+        scene.landmarks,
+        parsing,
+        values[:, : len(UNITS)].astype(np.float32),
+        UNITS,
+        pose.astype(np.float32),
+        describe(script, rng, "human"),
+        script.fps,
+        script.label,
+    )

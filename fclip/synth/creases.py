@@ -34,8 +34,11 @@ def crease_curves(p: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> Curves
 def _mouth_creases(name: str, sign: int, p: np.ndarray) -> Curves:
     """Beside one mouth corner; `name` is the person's side, `sign` the direction to it in the image."""
     wing, corner = (p[:, 35], p[:, 54]) if sign > 0 else (p[:, 31], p[:, 48])
-    fold = [wing + [sign * 0.09, -0.06, 0], (wing + corner) / 2 + [sign * 0.12, -0.03, 0],
-            corner + [sign * 0.1, 0.02, 0]]
+    fold = [
+        wing + [sign * 0.09, -0.06, 0],
+        (wing + corner) / 2 + [sign * 0.12, -0.03, 0],
+        corner + [sign * 0.1, 0.02, 0],
+    ]
     dimple = [corner + [sign * 0.06, -0.07, 0], corner + [sign * 0.085, 0, 0], corner + [sign * 0.06, 0.07, 0]]
     drop = [corner + [sign * 0.02, 0.02, 0], corner + [sign * 0.06, 0.13, 0]]
     cheek = (wing + [sign * 0.42, -0.12, -0.12]) * 0.7 + corner * 0.3
@@ -82,6 +85,7 @@ def crease_lines(curves: Curves) -> dict[str, str]:
 
 def crease_strength(identity: Identity, values: np.ndarray) -> dict[str, np.ndarray]:
     """Darkness 0..1 of each family of creases over time, (T,) each: age at rest plus the units that fold the skin."""
+
     def unit(name: str) -> np.ndarray:
         return values[:, INDEX[name]]
 
@@ -98,7 +102,8 @@ def crease_strength(identity: Identity, values: np.ndarray) -> dict[str, np.ndar
     for side in ("left", "right"):
         smile = unit(f"AU12_{side}")
         strengths[f"nasolabial_{side}"] = rest + gain * (
-            0.75 * smile + 0.5 * unit("AU10") + 0.45 * unit("AU9") + 0.25 * unit("AU20") + 0.2 * unit("AU15"))
+            0.75 * smile + 0.5 * unit("AU10") + 0.45 * unit("AU9") + 0.25 * unit("AU20") + 0.2 * unit("AU15")
+        )
         strengths[f"dimple_{side}"] = gain * (0.9 * unit(f"AU14_{side}") + 0.35 * smile)
         strengths[f"mouth_drop_{side}"] = rest * 0.5 + gain * 0.9 * unit("AU15")
     return {name: np.clip(strength, 0, 1) for name, strength in strengths.items()}

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fclip.data.files import atomic_write, write_json
-from fclip.data.video import write_video
+from fclip.data.media.video import write_video
 from fclip.errors import UsageError
+from fclip.files import atomic_write, write_json
 from fclip.synth.clips import render_clip, sample_clip
 from fclip.synth.resources import table
 
@@ -64,10 +64,18 @@ def write_dataset(
         for clip in plan:
             caption = captions[clip.key] if name in CAPTIONED else ""
             writer.writerow((f"clips/{clip.key}.mp4", clip.label, clip.part, caption, clip.identity))
-    folds = {str(number): {"train": [part for part in PARTS if part != test], "test": [test]}
-             for number, test in enumerate(PARTS, 1)}
-    description = {"name": name, "classes": list(classes), "folds": folds, "seed": seed, "clips": clips,
-                   "version": VERSION}
+    folds = {
+        str(number): {"train": [part for part in PARTS if part != test], "test": [test]}
+        for number, test in enumerate(PARTS, 1)
+    }
+    description = {
+        "name": name,
+        "classes": list(classes),
+        "folds": folds,
+        "seed": seed,
+        "clips": clips,
+        "version": VERSION,
+    }
     write_json(out / "dataset.json", description)
     return description
 
@@ -78,8 +86,10 @@ def plan_dataset(name: str, clips: int, seed: int) -> list[PlannedClip]:
         raise UsageError(f"unknown rendered data set {name!r}; choose one of {', '.join(FIRST_PERSON)}")
     classes = CLASSES[name]
     if clips < len(PARTS) * len(classes):
-        raise UsageError(f"{clips} clips are too few for {name}: at least {len(PARTS) * len(classes)}, so that every "
-                         "class is in every part")
+        raise UsageError(
+            f"{clips} clips are too few for {name}: at least {len(PARTS) * len(classes)}, so that every "
+            "class is in every part"
+        )
     rng = np.random.default_rng([179424673, seed, FIRST_PERSON[name]])
     people = FIRST_PERSON[name] + rng.permutation(50_000)
     person, plan = 0, list[PlannedClip]()
@@ -91,8 +101,16 @@ def plan_dataset(name: str, clips: int, seed: int) -> list[PlannedClip]:
         person += len(crowd)
         for place, chosen in enumerate(rng.permutation(count)):
             index = len(plan)
-            plan.append(PlannedClip(f"{name}-{index:05d}", labels[chosen], part, int(crowd[place % len(crowd)]),
-                                    seed * 1_000_003 + index, int(rng.integers(17, 33))))
+            plan.append(
+                PlannedClip(
+                    f"{name}-{index:05d}",
+                    labels[chosen],
+                    part,
+                    int(crowd[place % len(crowd)]),
+                    seed * 1_000_003 + index,
+                    int(rng.integers(17, 33)),
+                )
+            )
     return plan
 
 

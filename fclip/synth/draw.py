@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fclip.data.records import PARSING_CLASSES
+from fclip.records import PARSING_CLASSES
 from fclip.synth.identity import Colour, Identity
 from fclip.synth.look import Occluder
 

@@ -12,9 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 def fit(
-    name: str, parameters: Iterable[nn.Parameter], steps: int, loss_at: Callable[[float], Tensor], lr: float,
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    steps: int,
+    loss_at: Callable[[float], Tensor],
+    lr: float,
     weight_decay: float,
-) -> None:  # fmt: skip
+) -> None:
     """Minimise a loss with AdamW and a one-cycle learning rate; logs its mean 20 times under `name`.
 
     `loss_at(share)` draws a batch and gives its loss; `share` in (0, 1] says how far training is. Tensors of one

@@ -85,6 +85,7 @@ def eyelids(p: np.ndarray, values: np.ndarray, identity: Identity) -> tuple[np.n
 
     Returns two arrays (T, 2, LID_SAMPLES, 3): eye 0 lies on the image's left (the person's right eye).
     """
+
     def unit(name: str) -> np.ndarray:
         return values[:, INDEX[name]]
 

@@ -20,16 +20,25 @@ def hair_curves(identity: Identity) -> dict[str, np.ndarray]:
     volume = VOLUME[style] + rng.uniform(0, 0.05)
     width = 1 + 0.03 * identity.shape["face_width"]
     low = {"short": -0.15, "fringe": 0.1, "bun": -0.1}.get(style, 0.15)
-    outer_half = np.array([[1.02, low, 0.2], [1.07 + volume * 0.5, -0.45, 0.12], [1.0 + volume, -0.95, -0.05],
-                           [0.72 + volume * 0.6, -1.42 - volume * 0.5, -0.2], [0.36, -1.68 - volume, -0.2],
-                           [0.0, -1.74 - volume, -0.2]]) * [width, 1, 1]
+    outer_half = np.array(
+        [
+            [1.02, low, 0.2],
+            [1.07 + volume * 0.5, -0.45, 0.12],
+            [1.0 + volume, -0.95, -0.05],
+            [0.72 + volume * 0.6, -1.42 - volume * 0.5, -0.2],
+            [0.36, -1.68 - volume, -0.2],
+            [0.0, -1.74 - volume, -0.2],
+        ]
+    ) * [width, 1, 1]
     outer = smooth(both_sides(outer_half), 3)
     if style == "curly":
         bumps = 0.05 * np.sin(np.linspace(0, 22 * np.pi, len(outer)))
         outer = outer * (1 + bumps[:, None] * [1, 1, 0])
     line = smooth(_hairline(identity, rng) * [width, 1, 1], 2)
-    curves = {"hair_front": np.concatenate([outer, line[::-1]]),
-              "hair_cap": ellipse((0, -0.62, -0.35), (1.04 + 0.5 * volume) * width, 1.15 + volume, 24)}
+    curves = {
+        "hair_front": np.concatenate([outer, line[::-1]]),
+        "hair_cap": ellipse((0, -0.62, -0.35), (1.04 + 0.5 * volume) * width, 1.15 + volume, 24),
+    }
     steps = np.linspace(0.05, 0.95, 22)
     starts = outer[(steps * (len(outer) - 1)).astype(int)] * [0.97, 0.97, 1]
     ends = line[(steps * (len(line) - 1)).astype(int)]
@@ -47,8 +56,9 @@ def hair_curves(identity: Identity) -> dict[str, np.ndarray]:
 def _hairline(identity: Identity, rng: np.random.Generator) -> np.ndarray:
     """The hair's lower edge over the forehead, from the image's right ear to the left one."""
     top = -1.08 - identity.hairline
-    half = np.array([[0.97, -0.1, 0.22], [0.93, -0.45, 0.24], [0.86, -0.78, 0.32], [0.6, top * 0.94, 0.45],
-                     [0, top, 0.55]])
+    half = np.array(
+        [[0.97, -0.1, 0.22], [0.93, -0.45, 0.24], [0.86, -0.78, 0.32], [0.6, top * 0.94, 0.45], [0, top, 0.55]]
+    )
     line = both_sides(half)
     if identity.hair_style == "fringe":
         depth = rng.uniform(0.18, 0.42)
@@ -63,12 +73,27 @@ def _hairline(identity: Identity, rng: np.random.Generator) -> np.ndarray:
 
 def _long_parts(style: str, width: float, volume: float, length: float) -> dict[str, np.ndarray]:
     reach = length if style == "long" else 0.75
-    back = np.array([[0.95 + volume, -0.9, -0.4], [1.16 + volume, 0.0, -0.4], [1.15 + volume, reach * 0.6, -0.4],
-                     [0.98 + volume, reach, -0.4]]) * [width, 1, 1]
+    back = np.array(
+        [
+            [0.95 + volume, -0.9, -0.4],
+            [1.16 + volume, 0.0, -0.4],
+            [1.15 + volume, reach * 0.6, -0.4],
+            [0.98 + volume, reach, -0.4],
+        ]
+    ) * [width, 1, 1]
     parts = {"hair_back": smooth(np.concatenate([back, back[::-1] * [-1, 1, 1]]), 3)}
     if style == "long":
         for name, sign in (("left", 1), ("right", -1)):
-            lock = np.array([[0.78, -0.95, 0.3], [0.92, -0.3, 0.12], [0.93, 0.4, 0.05], [0.9, reach * 0.8, 0.0],
-                             [1.22, reach * 0.75, -0.2], [1.2, 0.1, -0.2], [1.08, -0.7, -0.1]]) * [sign * width, 1, 1]
+            lock = np.array(
+                [
+                    [0.78, -0.95, 0.3],
+                    [0.92, -0.3, 0.12],
+                    [0.93, 0.4, 0.05],
+                    [0.9, reach * 0.8, 0.0],
+                    [1.22, reach * 0.75, -0.2],
+                    [1.2, 0.1, -0.2],
+                    [1.08, -0.7, -0.1],
+                ]
+            ) * [sign * width, 1, 1]
             parts[f"lock_{name}"] = smooth(lock, 2, closed=True)
     return parts

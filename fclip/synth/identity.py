@@ -11,10 +11,28 @@ from fclip.synth.resources import table
 Colour = tuple[float, float, float]
 
 SHAPE_PARAMETERS = (
-    "face_width", "face_length", "jaw_width", "chin_point", "forehead", "cheek",
-    "eye_distance", "eye_size", "eye_slant", "eye_height", "eye_open",
-    "brow_height", "brow_tilt", "brow_arch", "nose_length", "nose_width", "nose_depth",
-    "mouth_width", "mouth_height", "mouth_curve", "upper_lip", "lower_lip",
+    "face_width",
+    "face_length",
+    "jaw_width",
+    "chin_point",
+    "forehead",
+    "cheek",
+    "eye_distance",
+    "eye_size",
+    "eye_slant",
+    "eye_height",
+    "eye_open",
+    "brow_height",
+    "brow_tilt",
+    "brow_arch",
+    "nose_length",
+    "nose_width",
+    "nose_depth",
+    "mouth_width",
+    "mouth_height",
+    "mouth_curve",
+    "upper_lip",
+    "lower_lip",
 )  # standard scores, clipped to [-2, 2]; geometry.py says what each one changes
 
 
@@ -99,8 +117,11 @@ def sample_identity(identity: int) -> Identity:
         iris=_mix(_colour_near(rng, "iris_dark" if skin.mean() < 150 else "iris", 7), np.zeros(3), 0.1),
         clothes=_mix(rng.uniform(15, 235, 3), np.full(3, 90.0), 0.4),
         brow_thickness=float(rng.uniform(0.035, 0.065) if woman else rng.uniform(0.05, 0.09)),
-        hair_style=_pick(rng, ("bald", "short", "side", "fringe", "long", "bun", "curly"),
-                         (0, 1, 1, 2, 4, 2, 1) if woman else (1.5, 4, 3, 1, 0.6, 0.2, 1)),
+        hair_style=_pick(
+            rng,
+            ("bald", "short", "side", "fringe", "long", "bun", "curly"),
+            (0, 1, 1, 2, 4, 2, 1) if woman else (1.5, 4, 3, 1, 0.6, 0.2, 1),
+        ),
         hairline=float(rng.uniform(-0.12, 0.12) + (0.1 if age == "old" else 0.0)),
         beard="none" if woman else _pick(rng, ("none", "stubble", "moustache", "goatee", "full"), (5, 2, 1, 1, 1.5)),
         glasses=_pick(rng, ("none", "round", "square", "thin"), (7.2, 1, 1, 0.8)),

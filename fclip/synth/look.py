@@ -77,8 +77,16 @@ def _sample_occluder(identity: int, rng: np.random.Generator) -> Occluder:
     }[kind]
     tone = tuple(float(v) for v in rng.uniform(20, 220, 3)) if kind == "block" else (28.0, 28.0, 32.0)
     colour = skin if kind == "hand" else (tone[0], tone[1], tone[2])
-    return Occluder(kind, float(x), float(y), float(rng.normal(0, 0.12)), float(rng.normal(0, 0.08)), float(size),
-                    float(rng.uniform(-35, 35)), colour)
+    return Occluder(
+        kind,
+        float(x),
+        float(y),
+        float(rng.normal(0, 0.12)),
+        float(rng.normal(0, 0.08)),
+        float(size),
+        float(rng.uniform(-35, 35)),
+        colour,
+    )
 
 
 def _muted(rng: np.random.Generator) -> np.ndarray:

@@ -95,8 +95,11 @@ def _between_lids(disc: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.n
     cut = disc.copy()
     for t in range(len(disc)):
         cut[t, :, 0] = np.clip(disc[t, :, 0], top[t, 0, 0], top[t, -1, 0])
-        cut[t, :, 1] = np.clip(disc[t, :, 1], np.interp(cut[t, :, 0], top[t, :, 0], top[t, :, 1]),
-                               np.interp(cut[t, :, 0], bottom[t, :, 0], bottom[t, :, 1]))
+        cut[t, :, 1] = np.clip(
+            disc[t, :, 1],
+            np.interp(cut[t, :, 0], top[t, :, 0], top[t, :, 1]),
+            np.interp(cut[t, :, 0], bottom[t, :, 0], bottom[t, :, 1]),
+        )
     return cut
 
 
@@ -104,10 +107,22 @@ def _nose(p: np.ndarray) -> Curves:
     def at(index: int, dx: float, dy: float, dz: float = 0.0) -> np.ndarray:
         return p[:, index] + [dx, dy, dz]
 
-    right = [at(27, -0.06, -0.02, -0.05), at(28, -0.08, 0, -0.1), at(29, -0.11, 0.02, -0.18), at(31, -0.03, -0.13, 0),
-             at(31, -0.06, -0.05, -0.05), at(31, -0.02, 0.03, 0)]
-    left = [at(27, 0.06, -0.02, -0.05), at(28, 0.08, 0, -0.1), at(29, 0.11, 0.02, -0.18), at(35, 0.03, -0.13, 0),
-            at(35, 0.06, -0.05, -0.05), at(35, 0.02, 0.03, 0)]
+    right = [
+        at(27, -0.06, -0.02, -0.05),
+        at(28, -0.08, 0, -0.1),
+        at(29, -0.11, 0.02, -0.18),
+        at(31, -0.03, -0.13, 0),
+        at(31, -0.06, -0.05, -0.05),
+        at(31, -0.02, 0.03, 0),
+    ]
+    left = [
+        at(27, 0.06, -0.02, -0.05),
+        at(28, 0.08, 0, -0.1),
+        at(29, 0.11, 0.02, -0.18),
+        at(35, 0.03, -0.13, 0),
+        at(35, 0.06, -0.05, -0.05),
+        at(35, 0.02, 0.03, 0),
+    ]
     base = [at(32, 0, 0.03), at(33, 0, 0.03), at(34, 0, 0.03)]
     outline = np.stack(right + base + left[::-1], axis=1)
     return {
@@ -150,18 +165,39 @@ def _facial_hair(identity: Identity, p: np.ndarray) -> Curves:
     curves: Curves = {}
     if identity.beard in ("full", "stubble"):
         outer = p[:, 1:16] * [0.99, 1.0, 1.0]
-        inner = [p[:, 15] * [0.86, 1, 1], p[:, 13] * [0.8, 0.9, 1], p[:, 54] + [0.13, -0.02, 0],
-                 p[:, 53] + [0.06, -0.07, 0],
-                 p[:, 51] + [0, -0.07, 0], p[:, 49] + [-0.06, -0.07, 0], p[:, 48] + [-0.13, -0.02, 0],
-                 p[:, 3] * [0.8, 0.9, 1], p[:, 1] * [0.86, 1, 1]]
+        inner = [
+            p[:, 15] * [0.86, 1, 1],
+            p[:, 13] * [0.8, 0.9, 1],
+            p[:, 54] + [0.13, -0.02, 0],
+            p[:, 53] + [0.06, -0.07, 0],
+            p[:, 51] + [0, -0.07, 0],
+            p[:, 49] + [-0.06, -0.07, 0],
+            p[:, 48] + [-0.13, -0.02, 0],
+            p[:, 3] * [0.8, 0.9, 1],
+            p[:, 1] * [0.86, 1, 1],
+        ]
         curves["beard"] = smooth(np.concatenate([outer, np.stack(inner, axis=1)], axis=1), 2, closed=True)
     if identity.beard == "goatee":
-        ring = [p[:, 6] * [0.9, 0.98, 1], p[:, 8], p[:, 10] * [0.9, 0.98, 1], p[:, 55] + [0.08, 0.02, 0],
-                p[:, 57] + [0, 0.09, 0], p[:, 59] + [-0.08, 0.02, 0]]
+        ring = [
+            p[:, 6] * [0.9, 0.98, 1],
+            p[:, 8],
+            p[:, 10] * [0.9, 0.98, 1],
+            p[:, 55] + [0.08, 0.02, 0],
+            p[:, 57] + [0, 0.09, 0],
+            p[:, 59] + [-0.08, 0.02, 0],
+        ]
         curves["beard"] = smooth(np.stack(ring, axis=1), 2, closed=True)
     if identity.beard in ("full", "moustache", "goatee"):
-        top = np.stack([p[:, 48] + [-0.05, 0.0, 0], p[:, 50] + [-0.06, -0.12, 0], p[:, 51] + [0, -0.12, 0],
-                        p[:, 52] + [0.06, -0.12, 0], p[:, 54] + [0.05, 0.0, 0]], axis=1)
+        top = np.stack(
+            [
+                p[:, 48] + [-0.05, 0.0, 0],
+                p[:, 50] + [-0.06, -0.12, 0],
+                p[:, 51] + [0, -0.12, 0],
+                p[:, 52] + [0.06, -0.12, 0],
+                p[:, 54] + [0.05, 0.0, 0],
+            ],
+            axis=1,
+        )
         curves["moustache"] = np.concatenate([smooth(top, 2), smooth(p[:, 54:47:-1] - [0, 0.01, 0], 2)], axis=1)
     return curves
 
@@ -171,8 +207,14 @@ def _glasses(identity: Identity, p: np.ndarray) -> Curves:
     angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     power = {"round": 1.0, "square": 0.45, "thin": 0.7}[identity.glasses]
     rx, ry = {"round": (0.27, 0.25), "square": (0.29, 0.2), "thin": (0.27, 0.17)}[identity.glasses]
-    rim = np.stack([rx * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power,
-                    ry * np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power, np.zeros(20)], axis=1)
+    rim = np.stack(
+        [
+            rx * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power,
+            ry * np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power,
+            np.zeros(20),
+        ],
+        axis=1,
+    )
     middle = [(p[0, 36] + p[0, 39]) / 2, (p[0, 42] + p[0, 45]) / 2]
     curves = {}
     for name, centre, sign in (("right", middle[0], -1), ("left", middle[1], 1)):
@@ -181,7 +223,8 @@ def _glasses(identity: Identity, p: np.ndarray) -> Curves:
         bent[:, 2] -= 0.28 * np.clip(sign * rim[:, 0] / rx + 0.3, 0, 1.3)  # the frame follows the face
         curves[f"rim_{name}"] = repeat(bent, frames)
         curves[f"temple_{name}"] = repeat(np.stack([hinge, np.array([sign * 1.05, centre[1], -0.2])]), frames)
-    bridge = np.array([[middle[0][0] + rx, middle[0][1], 1.0], [0, middle[0][1] - 0.05, 1.08],
-                       [middle[1][0] - rx, middle[1][1], 1.0]])
+    bridge = np.array(
+        [[middle[0][0] + rx, middle[0][1], 1.0], [0, middle[0][1] - 0.05, 1.08], [middle[1][0] - rx, middle[1][1], 1.0]]
+    )
     curves["bridge"] = repeat(bridge, frames)
     return curves

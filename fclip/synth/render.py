@@ -43,10 +43,9 @@ class Scene:
     grain: np.ndarray  # (size + 64, size + 64, 1) float32 noise
 
 
-def trace_scene(
-    person: Identity, look: Look, values: np.ndarray, times: np.ndarray, seed: int, size: int
-) -> Scene:
+def trace_scene(person: Identity, look: Look, values: np.ndarray, times: np.ndarray, seed: int, size: int) -> Scene:
     """Move, turn and project all curves for the channels `values` (T, C) at `times` (T,) seconds."""
+
     def channel(name: str) -> np.ndarray:
         return values[:, INDEX[name]]
 
@@ -78,8 +77,18 @@ def trace_scene(
     rng = np.random.default_rng([86028121, seed])
     grain = rng.standard_normal((size + GRAIN_SHIFTS, size + GRAIN_SHIFTS, 1), dtype=np.float32)
     return Scene(
-        person, look, size, seed, frames, flat[:, :68].astype(np.float32), centres, scales, channel("roll"),
-        _path(look, times, width), paint_background(look.background, width), _lighting(look, size),
+        person,
+        look,
+        size,
+        seed,
+        frames,
+        flat[:, :68].astype(np.float32),
+        centres,
+        scales,
+        channel("roll"),
+        _path(look, times, width),
+        paint_background(look.background, width),
+        _lighting(look, size),
         grain * np.float32(look.noise),
     )
 
@@ -108,8 +117,15 @@ def paint_frame(scene: Scene, row: int, index: int) -> tuple[np.ndarray, np.ndar
     if look.occluder is not None and scene.things is not None:
         paint_occluder(canvas, look.occluder, scene.things[row], frame.unit)
     parts = np.asarray(canvas.parts)[SUPERSAMPLE // 2 :: SUPERSAMPLE, SUPERSAMPLE // 2 :: SUPERSAMPLE]
-    light = relief(frame, scene.person, look, canvas.picture.width, scene.centres[row], float(scene.scales[row]),
-                   float(scene.rolls[row])).resize((size, size), Image.Resampling.BILINEAR)
+    light = relief(
+        frame,
+        scene.person,
+        look,
+        canvas.picture.width,
+        scene.centres[row],
+        float(scene.scales[row]),
+        float(scene.rolls[row]),
+    ).resize((size, size), Image.Resampling.BILINEAR)
     unlit = Image.fromarray(((parts == 0) | (parts == THING)).astype(np.uint8) * np.uint8(255))
     light.paste((ONE, ONE, ONE), mask=unlit)
     picture = np.multiply(np.asarray(canvas.picture.reduce(SUPERSAMPLE)), np.asarray(light), dtype=np.float32)

@@ -142,8 +142,11 @@ def _movement_text(found: list[Movement], rng: np.random.Generator) -> str:
 def _human_text(script: ClipScript, found: list[Movement], rng: np.random.Generator) -> str:
     phrases, person = table("phrases"), script.person
     pronoun = "her" if person.gender == "woman" else "his"
-    subject = _choose(rng, [f"a {person.gender}", f"the {person.gender}"]) if rng.random() < 0.5 else (
-        f"{'an' if person.age == 'old' else 'a'} {person.age} {person.gender}")
+    subject = (
+        _choose(rng, [f"a {person.gender}", f"the {person.gender}"])
+        if rng.random() < 0.5
+        else (f"{'an' if person.age == 'old' else 'a'} {person.age} {person.gender}")
+    )
     telling = sorted((m for m in found if m.size > 0.25), key=lambda m: -m.size)[: int(rng.integers(2, 5))]
     parts = [_choose(rng, phrases["human"][m.phrase]) for m in found if m in telling]
     if not parts:
@@ -151,5 +154,3 @@ def _human_text(script: ClipScript, found: list[Movement], rng: np.random.Genera
     if rng.random() < 0.7:
         parts.append(_choose(rng, phrases["states"][script.label]))
     return _sentence(f"{subject} " + ", ".join(dict.fromkeys(parts)).format(p=pronoun))
-
-

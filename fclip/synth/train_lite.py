@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fclip.data.records import PARSING_CLASSES
 from fclip.errors import ClipFailure
 from fclip.faces.landmarks import inter_ocular
-from fclip.faces.lite import CROP_LIFT, CROP_SCALE, LiteBackend
-from fclip.faces.lite_network import (
+from fclip.faces.lite.backend import CROP_LIFT, CROP_SCALE, LiteBackend
+from fclip.faces.lite.network import (
     FINDER_GRID,
     FINDER_SIZE,
     READER_GRID,
@@ -28,6 +27,7 @@ from fclip.faces.lite_network import (
     LiteNetworks,
     cell_centres,
 )
+from fclip.records import PARSING_CLASSES
 from fclip.synth.augment import Square, chance, degrade, occlude, pictures_without_face, relight, uniform
 from fclip.synth.fitting import fit
 from fclip.synth.pool import HELD_OUT, Pool
@@ -39,9 +39,12 @@ CLASS_WEIGHTS = (0.7, 0.7, 1.6, 1.6, 1.6, 1.6, 1.0, 1.6, 1.6, 1.6, 0.8)  # small
 
 
 def train_lite(
-    pool: Pool, seed: int = 0, reader_steps: int = READER_STEPS, finder_steps: int = FINDER_STEPS,
+    pool: Pool,
+    seed: int = 0,
+    reader_steps: int = READER_STEPS,
+    finder_steps: int = FINDER_STEPS,
     pictures: int = PLAIN_PICTURES,
-) -> LiteNetworks:  # fmt: skip
+) -> LiteNetworks:
     """Train both networks on a pool of rendered frames; returns them in evaluation mode, float32."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
@@ -108,9 +111,7 @@ def _far(count: int, random: torch.Generator) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()], 1) * uniform(count, 1.0, 1.6, random)[:, None]
 
 
-def reader_loss(
-    reader: FaceReader, batch: tuple[Tensor, Tensor, Tensor, Tensor], random: torch.Generator
-) -> Tensor:
+def reader_loss(reader: FaceReader, batch: tuple[Tensor, Tensor, Tensor, Tensor], random: torch.Generator) -> Tensor:
     """Smooth L1 of the points in pixels + weighted cross-entropy and Dice of the parsing + presence.
 
     The parsing is compared in one pixel of each 2 x 2, another one in each step: a quarter of the work.

@@ -18,10 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fclip.data.records import LANDMARKS, PARSING_CLASSES
 from fclip.faces.boxes import MARGIN
-from fclip.models.attention import plain_block, readout_block
-from fclip.models.clip import CLIP_MEAN, CLIP_STD, LoadedClip, embed_images, encode_frames, encode_text, load_clip
+from fclip.models.backbone.attention import plain_block, readout_block
+from fclip.models.backbone.clip import (
+    CLIP_MEAN,
+    CLIP_STD,
+    LoadedClip,
+    embed_images,
+    encode_frames,
+    encode_text,
+    load_clip,
+)
+from fclip.records import LANDMARKS, PARSING_CLASSES
 from fclip.synth.actions import UNITS
 from fclip.synth.augment import Square, chance, degrade, relight, uniform
 from fclip.synth.fitting import fit
@@ -192,9 +200,7 @@ def crops(pool: Pool, index: Tensor, flip: Tensor, random: torch.Generator | Non
     return Crops((images - mean) / std, points, labels, units)
 
 
-def _batch(
-    pool: Pool, texts: list[dict[str, list[str]]], random: torch.Generator
-) -> tuple[Crops, list[str], Tensor]:
+def _batch(pool: Pool, texts: list[dict[str, list[str]]], random: torch.Generator) -> tuple[Crops, list[str], Tensor]:
     """Some frames of B clips, a text of each, and which pairs of a clip and a text (B, B) are no negatives, the texts
     being the same.
     """

@@ -20,7 +20,7 @@ from fclip.errors import FclipError
 
 if TYPE_CHECKING:
     from fclip.faces.base import FaceDetector
-    from fclip.faces.lite import LiteBackend
+    from fclip.faces.lite.backend import LiteBackend
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ NOTE = "frames with a face and its landmarks after MediaPipe; difference as a sh
 
 def make_lite(out: Path, seed: int = 0, clips: int = LITE_CLIPS, **amounts: int) -> dict[str, Any]:
     """Render, train, write `out`/lite.safetensors and return the held-out figures: whole frames, then tight crops."""
-    from fclip.faces.lite import LiteBackend
-    from fclip.faces.lite_network import save_lite
+    from fclip.faces.lite.backend import LiteBackend
+    from fclip.faces.lite.network import save_lite
     from fclip.synth.pool import HELD_OUT, TRAINING, class_names, make_pool
     from fclip.synth.train_lite import lite_figures, train_lite
 
@@ -60,8 +60,8 @@ def make_tiny(out: Path, seed: int = 0, clips: int = TINY_CLIPS, **amounts: int)
     """Render, train, write `out`/tiny.safetensors and return the held-out figures on the seven classes."""
     from safetensors.torch import save_file
 
-    from fclip.models.clip import load_clip
-    from fclip.models.tiny import load_tiny_state, save_tiny
+    from fclip.models.backbone.clip import load_clip
+    from fclip.models.backbone.tiny import load_tiny_state, save_tiny
     from fclip.synth.pool import HELD_OUT, TRAINING, class_names, make_pool
     from fclip.synth.train_tiny import tiny_figures, train_tiny
 
@@ -83,8 +83,8 @@ def real_figures(lite: LiteBackend, other: FaceDetector, samples: Path) -> dict[
     For each source: frames with exactly one face by `other`, share of them where lite finds that face (IoU at least
     0.4), mean difference of the landmarks there; and the share of frames of noface/ in which lite finds one.
     """
-    from fclip.data.sampling import SamplingPlan
-    from fclip.data.video import read_clip
+    from fclip.data.media.sampling import SamplingPlan
+    from fclip.data.media.video import read_clip
 
     rows: dict[str, Any] = {"note": NOTE}
     for path in sorted(path for pattern in REAL for path in samples.glob(pattern)):
@@ -106,9 +106,10 @@ def _compare(lite: LiteBackend, other: Any, frames: np.ndarray, times: np.ndarra
     single = [index for index, boxes in enumerate(truth) if len(boxes) == 1]
     found = lite.detect(frames, times)
     hits = [
-        index for index in single
+        index
+        for index in single
         if len(found[index]) and intersection_over_union(found[index], truth[index]).max() >= 0.4
-    ]  # fmt: skip
+    ]
     difference: float | None = None
     if hits:
         try:
@@ -124,7 +125,7 @@ def _compare(lite: LiteBackend, other: Any, frames: np.ndarray, times: np.ndarra
 
 def measure_real(out: Path) -> dict[str, Any] | None:
     """`real_figures` of the weights in `out`, or None where there are no samples or no MediaPipe to compare with."""
-    from fclip.faces.lite import LiteBackend
+    from fclip.faces.lite.backend import LiteBackend
     from fclip.faces.registry import create_backend
 
     samples = Path(os.environ.get("FCLIP_SAMPLES") or SAMPLES)

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from fclip.captions.base import CaptionInput, create_captioner
-from fclip.captions.refine import Refiner
-from fclip.captions.template import describe
-from fclip.data.records import CaptionRecord, FaceTrack
+from fclip.captions.refine.refiner import Refiner
+from fclip.captions.template.captioner import describe
+from fclip.records import CaptionRecord, FaceTrack
 
 LATENCY, CONCURRENCY, REQUESTS = 0.05, 32, 1500
 LABELS = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
@@ -78,7 +78,8 @@ def measure_model() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rng = np.random.default_rng(0)
     clips = [
-        CaptionInput(f"clip{i}", rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) / 5) for i in range(32)
+        CaptionInput(f"clip{i}", rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) / 5)
+        for i in range(32)
     ]
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +133,9 @@ def serve(pipe: Connection) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                length = next(
+                    int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+                )
                 await reader.readexactly(length)
                 await asyncio.sleep(LATENCY)
                 writer.write(answer)

@@ -25,11 +25,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from fclip.data.records import Clip
-from fclip.data.sampling import SamplingPlan
-from fclip.data.video import iter_windows, open_source, read_clip
+from fclip.data.media.sampling import SamplingPlan
+from fclip.data.media.video import iter_windows, open_source, read_clip
+from fclip.records import Clip
+from fclip.runner.shards import ShardTask
 from fclip.stages import preprocess
-from fclip.stages.runner import ShardTask
 
 PLAN = SamplingPlan(16)
 SIZE = (224, 224)

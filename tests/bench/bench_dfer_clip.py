@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fclip.engine.optimise import make_optimizer
+from fclip.engine.train.optimise import make_optimizer
 from fclip.models import create_model
-from fclip.models.descriptions import read_descriptions
-from fclip.models.dfer_clip import DferClip
+from fclip.models.baselines.descriptions import read_descriptions
+from fclip.models.baselines.dfer_clip import DferClip
 
 Loss = Callable[[DferClip, dict[str, Tensor]], Tensor]
 
@@ -45,8 +45,10 @@ def plain_temporal(model: DferClip, features: Tensor) -> Tensor:
     net = model.temporal_net
     x = torch.cat([net.class_token.expand(len(features), -1, -1), features], dim=1) + net.positions
     for block in net.blocks:
-        q, k, v = (part.unflatten(-1, (block.heads, -1)).transpose(1, 2)
-                   for part in block.qkv(block.norm_attention(x)).chunk(3, dim=-1))
+        q, k, v = (
+            part.unflatten(-1, (block.heads, -1)).transpose(1, 2)
+            for part in block.qkv(block.norm_attention(x)).chunk(3, dim=-1)
+        )
         weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
         x = x + block.out((weights @ v).transpose(1, 2).flatten(2))
         x = x + block.down(F.gelu(block.up(block.norm_mlp(x)), approximate="tanh"))
@@ -116,8 +118,10 @@ def bench(clip: str, clips: int, frames: int, count: int, steps: int) -> None:
     batch = {"frames": torch.randn(clips, frames, 3, size, size), "labels": torch.arange(clips) % count}
     print(f"dfer-clip, CLIP {clip}, batch {clips}, {frames} frames, {count} classes")
     check_same(model, batch)
-    for name, times in (("training step", train_seconds(model, batch, steps)),
-                        ("evaluation", eval_seconds(model, batch, steps))):
+    for name, times in (
+        ("training step", train_seconds(model, batch, steps)),
+        ("evaluation", eval_seconds(model, batch, steps)),
+    ):
         ratio = times["plain"] / times["ours"]
         print(f"  {name}: {ratio:.2f} x faster ({times['ours']:.3f} s against {times['plain']:.3f} s)", flush=True)
 

@@ -25,7 +25,7 @@ from fclip.faces.base import milliseconds
 from fclip.faces.facexformer.backend import FaceXFormerBackend, normalise
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.faces.maps import STYLES, landmark_images, parsing_images
-from fclip.faces.mediapipe import MediaPipeBackend, _quiet
+from fclip.faces.mediapipe.backend import MediaPipeBackend, _quiet
 from fclip.faces.registry import create_backend
 
 CLIP = 16
@@ -79,7 +79,8 @@ def facexformer(device: str, batches: tuple[int, ...], repeats: int) -> None:
                     "network": lambda images=images: network(images),
                     "backend": lambda clips=clips: backend.analyze_many(clips, [None] * len(clips)),
                 },
-                repeats if gpu or batch < 32 else 1, clock,  # 32 on a CPU take a minute
+                repeats if gpu or batch < 32 else 1,
+                clock,  # 32 on a CPU take a minute
             )
         times["backend"] /= len(frames) / batch
         print(
@@ -111,8 +112,10 @@ def mediapipe(repeats: int) -> None:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     frames = np.stack(decoded)[:64, 60:360, 140:440].copy()
     options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(backend.model)), running_mode=vision.RunningMode.VIDEO,
-        output_face_blendshapes=True, output_facial_transformation_matrixes=True,
+        base_options=BaseOptions(model_asset_path=str(backend.model)),
+        running_mode=vision.RunningMode.VIDEO,
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
     )
 
     def alone(frames: np.ndarray) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from fclip.engine.inputs import InputPreparer
-from fclip.engine.loading import clip_loader
+from fclip.engine.batches.loading import clip_loader
+from fclip.engine.batches.prepare import InputPreparer
 from fclip.models import create_model
 from fclip.models.base import ExpressionModel
 from tests.data.storage_files import packed_shard
@@ -46,8 +46,15 @@ def bench(variant: str, clip: str, clips: int, frames: int, size: int, epochs: i
     model = create_model(variant, clip, CLASSES, frames, "random").train()
     folder = Path(tempfile.mkdtemp())
     try:
-        shard = packed_shard(folder / "part1-00000.tar", [f"k{n}" for n in range(clips)], CLASSES, False,
-                             count=frames, height=size, width=size)  # fmt: skip
+        shard = packed_shard(
+            folder / "part1-00000.tar",
+            [f"k{n}" for n in range(clips)],
+            CLASSES,
+            False,
+            count=frames,
+            height=size,
+            width=size,
+        )
         start = time.perf_counter()
         cached = clip_loader([shard], model, batch, train=True, features=folder / "features")
         fill = time.perf_counter() - start
@@ -65,8 +72,10 @@ def bench(variant: str, clip: str, clips: int, frames: int, size: int, epochs: i
     print(f"{variant}, CLIP {clip}, {clips} clips of {frames} frames, {torch.get_num_threads()} thread(s)")
     print(f"  an epoch: {slow / fast:.0f} x faster ({fast:.4f} s against {slow:.2f} s)")
     whole = EPOCHS * slow / (fill + EPOCHS * fast)
-    print(f"  {EPOCHS} epochs with filling the cache ({fill:.2f} s): {whole:.1f} x faster; opening it again {opened:.3f} s",
-          flush=True)  # fmt: skip
+    print(
+        f"  {EPOCHS} epochs with filling the cache ({fill:.2f} s): {whole:.1f} x faster; opening it again {opened:.3f} s",
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ import torch
 from PIL import Image, ImageEnhance
 from torchvision.transforms.functional import to_tensor
 
-from fclip.data.augment import Augmentation, Change, clip_rng, draw_change
-from fclip.data.loader import ClipLoader
-from fclip.data.packed import packed_fields
-from fclip.data.records import CaptionRecord, FaceTrack, FrameSample
-from fclip.data.shards import ShardWriter, frame_sample_fields
-from fclip.data.strips import decode_strip
+from fclip.data.storage.packed import packed_fields
+from fclip.data.storage.shards import ShardWriter, frame_sample_fields
+from fclip.data.storage.strips import decode_strip
+from fclip.data.training.augment import Augmentation, Change, clip_rng, draw_change
+from fclip.data.training.loader import ClipLoader
+from fclip.records import CaptionRecord, FaceTrack, FrameSample
 
 FRAMES, SIZE, BATCH = 16, 224, 8
 Clock = Callable[[], float]

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fclip.models import create_model
-from fclip.models.finecliper import FineCliper
+from fclip.models.finecliper.model import FineCliper
 from tests.models.plain_rendering import plain_loss
 
 CLASSES = ["happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]
@@ -206,8 +206,10 @@ def bench_gpu(clip: str = "ViT-B-16", batch: int = 16, frames: int = 16, steps: 
     rate = counter.get_total_flops() / duration
     card = torch.cuda.get_device_name()
     print(f"star-dagger, CLIP {clip}, batch {batch}, {frames} frames, bf16, checkpointing, {card}")
-    print(f"  peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB, {batch / duration:.1f} clips/s, "
-          f"{rate / matmul_rate():.0%} of the matmul rate")
+    print(
+        f"  peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB, {batch / duration:.1f} clips/s, "
+        f"{rate / matmul_rate():.0%} of the matmul rate"
+    )
 
 
 def main() -> None:

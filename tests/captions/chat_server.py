@@ -49,10 +49,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def completion(text: str = "The brows rise.", finish: str = "stop") -> dict[str, Any]:
     return {
-        "model": "tiny-v1", "system_fingerprint": "fp7",
+        "model": "tiny-v1",
+        "system_fingerprint": "fp7",
         "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}],
         "usage": {"prompt_tokens": 120, "completion_tokens": 4},
-    }  # fmt: skip
+    }
 
 
 @contextmanager

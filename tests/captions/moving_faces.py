@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fclip.data.records import FaceTrack
+from fclip.records import FaceTrack
 
 FACE = np.array(json.loads(Path(__file__).with_name("face68.json").read_text()))  # (68, 2) in [0, 1]
 IOD = float(np.linalg.norm(FACE[36] - FACE[45]))

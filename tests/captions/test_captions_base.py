@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fclip.captions.base import CaptionInput, create_captioner, list_captioners
-from fclip.captions.lengths import length_statistics, length_summary
-from fclip.captions.prompts import load_prompt
-from fclip.captions.text import nonsense, tidy
-from fclip.data.records import CaptionRecord
+from fclip.captions.captioners.answers import nonsense, tidy
+from fclip.captions.captioners.prompts import load_prompt
+from fclip.captions.probe.lengths import length_statistics, length_summary
 from fclip.errors import ClipFailure, FclipError, UsageError
+from fclip.records import CaptionRecord
 
 
 def test_list_names_what_can_be_made() -> None:
@@ -23,7 +23,9 @@ def test_list_names_what_can_be_made() -> None:
 
 
 def test_unknown_captioner_and_option() -> None:
-    with pytest.raises(UsageError, match="unknown captioner 'templat'; there are: template, human, openai, video-llava"):
+    with pytest.raises(
+        UsageError, match="unknown captioner 'templat'; there are: template, human, openai, video-llava"
+    ):
         create_captioner("templat")
     with pytest.raises(UsageError, match="captioner 'template'.*'colour'"):
         create_captioner("template", colour="red")
@@ -125,8 +127,13 @@ def test_length_statistics() -> None:
     texts = ["a", "a b", "a b c", " ".join("a" * 80), " ".join("a" * 300)]
     found = length_statistics(texts, lambda text: len(text.split()))
     assert found == {
-        "count": 5, "mean": pytest.approx(77.2), "median": 3.0, "p95": pytest.approx(256.0), "longest": 300,
-        "target": 35, "over_limit": {"CLIP": 0.4, "Long-CLIP": 0.2},
-    }  # fmt: skip
+        "count": 5,
+        "mean": pytest.approx(77.2),
+        "median": 3.0,
+        "p95": pytest.approx(256.0),
+        "longest": 300,
+        "target": 35,
+        "over_limit": {"CLIP": 0.4, "Long-CLIP": 0.2},
+    }
     assert length_summary(found).endswith("longest 300; 40.0 % over CLIP's 77, 20.0 % over Long-CLIP's 248")
     assert length_summary(length_statistics([], len)) == "no captions"

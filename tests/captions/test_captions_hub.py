@@ -12,9 +12,9 @@ import pytest
 from tiny_models import SAVERS
 
 from fclip.captions.base import CaptionInput, create_captioner, model_table, named_models
-from fclip.captions.hub import HubCaptioner
-from fclip.data.records import CaptionRecord
+from fclip.captions.captioners.hub import HubCaptioner
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
+from fclip.records import CaptionRecord
 
 PROMPT = "Describe {frames} frames.\nThe label is {label}.\n"
 
@@ -43,10 +43,14 @@ def clips(counts: tuple[int, ...] = (8, 8, 12, 8, 12), size: tuple[int, int] = (
     rng = np.random.default_rng(0)
     labels = ("anger", "happiness", "fear", "a", "disappointment and more")
     return [
-        CaptionInput(f"clip{i}", rng.integers(0, 256, (count, *size, 3), dtype=np.uint8), np.arange(count) / 5,
-                     label=labels[i % len(labels)])
+        CaptionInput(
+            f"clip{i}",
+            rng.integers(0, 256, (count, *size, 3), dtype=np.uint8),
+            np.arange(count) / 5,
+            label=labels[i % len(labels)],
+        )
         for i, count in enumerate(counts)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", SAVERS)
@@ -149,7 +153,7 @@ def test_damaged_weights_are_refused(saved: Callable[[str], Path], tmp_path: Pat
 
 
 def test_quantization_needs_its_package(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fclip.captions.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("fclip.captions.captioners.hub.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="bitsandbytes is not installed"):
         load(saved, "video-llava", quantize="4bit")
 

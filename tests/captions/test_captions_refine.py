@@ -10,13 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.captions.clauses import split_clauses, split_sentences, tokenize, verb_index
 from fclip.captions.lexicon import CUT, KEEP, Lexicon, inflections
-from fclip.captions.refine import Refined, Refiner, refine_text
+from fclip.captions.refine.clauses import split_clauses, split_sentences, tokenize, verb_index
+from fclip.captions.refine.refiner import Refined, Refiner, refine_text
 from fclip.errors import FclipError
 
-LABELS = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", "contempt", "anxiety",
-          "helplessness", "disappointment")  # fmt: skip
+LABELS = (
+    "happiness",
+    "sadness",
+    "neutral",
+    "anger",
+    "surprise",
+    "disgust",
+    "fear",
+    "contempt",
+    "anxiety",
+    "helplessness",
+    "disappointment",
+)
 ROWS = json.loads(Path(__file__).with_name("captions.json").read_text(encoding="utf-8"))
 REFINER = Refiner(LABELS)
 # written down apart from the lexicon, so that a gap there shows
@@ -85,10 +96,7 @@ def test_hardly_a_clean_clause_is_lost() -> None:
 def test_phrases_of_the_renderer_are_clean() -> None:
     """Words that others wrote, about movement only."""
     phrases = json.loads((Path(__file__).parents[2] / "fclip/resources/phrases.json").read_text(encoding="utf-8"))
-    texts = [
-        text.format(a="clearly", s="left")
-        for options in phrases["movement"].values() for text in options
-    ]  # fmt: skip
+    texts = [text.format(a="clearly", s="left") for options in phrases["movement"].values() for text in options]
     sentences = [f"{text[0].upper()}{text[1:]}." for text in (" ".join(text.split()) for text in texts)]
     changed = [text for text in sentences if REFINER.refine(text).text != text]
     assert len(sentences) > 50
@@ -162,7 +170,9 @@ def write_wordnet(folder: Path, synsets: list[tuple[int, list[str]]]) -> None:
             listed = " ".join(f"{word} 0" for word in words)
             data += f"{len(data):08d} {lexname:02d} n {len(words):02x} {listed} 000 | gloss  \n"
         (folder / f"data.{part}").write_text(data)
-        lines = [f"{word} n {len(at)} 0 {len(at)} 0 {' '.join(f'{o:08d}' for o in at)}  \n" for word, at in index.items()]
+        lines = [
+            f"{word} n {len(at)} 0 {len(at)} 0 {' '.join(f'{o:08d}' for o in at)}  \n" for word, at in index.items()
+        ]
         (folder / f"index.{part}").write_text("".join(sorted(lines)))
         (folder / f"{part}.exc").write_text("")
     (folder / "index.sense").write_text("")

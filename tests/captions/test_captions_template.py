@@ -23,16 +23,27 @@ from moving_faces import (
 )
 
 from fclip.captions.base import CaptionInput, create_captioner
-from fclip.captions.channels import blendshape_names, channel_table
-from fclip.captions.phrases import phrase_table
-from fclip.captions.refine import Refiner
-from fclip.captions.template import describe
-from fclip.data.records import BLENDSHAPES, CaptionRecord
+from fclip.captions.refine.refiner import Refiner
+from fclip.captions.template.activation import blendshape_names, channel_table
+from fclip.captions.template.captioner import describe
+from fclip.captions.template.wording import phrase_table
 from fclip.errors import ClipFailure
+from fclip.records import BLENDSHAPES, CaptionRecord
 
 STILL = "The face keeps still."
-LABELS = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", "contempt", "anxiety",
-          "helplessness", "disappointment")  # fmt: skip
+LABELS = (
+    "happiness",
+    "sadness",
+    "neutral",
+    "anger",
+    "surprise",
+    "disgust",
+    "fear",
+    "contempt",
+    "anxiety",
+    "helplessness",
+    "disappointment",
+)
 
 
 def caption(points: np.ndarray, seconds: float = 2.0, **options: np.ndarray) -> str:
@@ -61,9 +72,7 @@ def test_rising_mouth_corners(frames: int) -> None:
     assert "brows" in text.partition(". ")[2]  # among the parts that keep still
 
 
-@pytest.mark.parametrize(
-    ("size", "words"), [(0.05, "rise slightly"), (0.075, "rise clearly"), (0.16, "rise strongly")]
-)
+@pytest.mark.parametrize(("size", "words"), [(0.05, "rise slightly"), (0.075, "rise clearly"), (0.16, "rise strongly")])
 def test_strength(size: float, words: str) -> None:
     points = still()
     raise_corners(points, ramp(16, 0.3, 0.5), size)
@@ -208,7 +217,9 @@ def test_a_persons_own_bias_in_blendshapes_is_rest() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.floats(0.3, 2.0), st.floats(-0.4, 0.4), st.floats(-3.0, 3.0),
+    st.floats(0.3, 2.0),
+    st.floats(-0.4, 0.4),
+    st.floats(-3.0, 3.0),
     st.sampled_from([raise_corners, open_mouth, raise_brows]),
 )
 def test_size_place_and_tilt_of_the_face_do_not_matter(scale: float, shift: float, degrees: float, move) -> None:

@@ -23,9 +23,13 @@ CHATS = {
 }
 VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = {
-    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "max_position_embeddings": 4096,
-}  # fmt: skip
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
 
 
 def make_tokenizer(specials: list[str], **named: Any) -> PreTrainedTokenizerFast:
@@ -70,13 +74,20 @@ def save_video_llava(folder: Path) -> None:
         **clip_and_llama(len(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
-        image_seq_length=4, video_seq_length=32, vision_feature_layer=-2, vision_feature_select_strategy="default",
-    )  # fmt: skip
+        image_seq_length=4,
+        video_seq_length=32,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
     size = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
     processor = VideoLlavaProcessor(
-        VideoLlavaImageProcessor(**size), VideoLlavaVideoProcessor(**size), tokenizer, patch_size=14,
-        vision_feature_select_strategy="full", chat_template=CHATS["video-llava"],
-    )  # fmt: skip
+        VideoLlavaImageProcessor(**size),
+        VideoLlavaVideoProcessor(**size),
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="full",
+        chat_template=CHATS["video-llava"],
+    )
     _save(VideoLlavaForConditionalGeneration, config, processor, folder)
 
 
@@ -88,7 +99,7 @@ def save_llava_onevision(folder: Path) -> None:
         LlavaOnevisionProcessor,
         Qwen2Config,
         SiglipVisionConfig,
-    )  # fmt: skip
+    )
     from transformers.models.llava_onevision.image_processing_llava_onevision import LlavaOnevisionImageProcessor
     from transformers.models.llava_onevision.video_processing_llava_onevision import LlavaOnevisionVideoProcessor
 
@@ -98,14 +109,19 @@ def save_llava_onevision(folder: Path) -> None:
         text_config=Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
-        vision_feature_select_strategy="full", vision_feature_layer=-1, image_grid_pinpoints=[[28, 28]],
-    )  # fmt: skip
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        image_grid_pinpoints=[[28, 28]],
+    )
     size = {"size": {"height": 28, "width": 28}}
     processor = LlavaOnevisionProcessor(
-        LlavaOnevisionImageProcessor(**size, image_grid_pinpoints=[[28, 28]]), tokenizer,
-        LlavaOnevisionVideoProcessor(**size), num_image_tokens=4, vision_feature_select_strategy="full",
+        LlavaOnevisionImageProcessor(**size, image_grid_pinpoints=[[28, 28]]),
+        tokenizer,
+        LlavaOnevisionVideoProcessor(**size),
+        num_image_tokens=4,
+        vision_feature_select_strategy="full",
         chat_template=CHATS["llava-onevision"],
-    )  # fmt: skip
+    )
     _save(LlavaOnevisionForConditionalGeneration, config, processor, folder)
 
 
@@ -120,24 +136,40 @@ def save_qwen3_vl(folder: Path) -> None:
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
     config = Qwen3VLConfig(
         vision_config={
-            "hidden_size": 16, "intermediate_size": 32, "depth": 2, "num_heads": 2, "out_hidden_size": 16,
-            "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "deepstack_visual_indexes": [0],
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "depth": 2,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "deepstack_visual_indexes": [0],
             "num_position_embeddings": 16,
         },
         text_config={
-            **TEXT, "head_dim": 8, "vocab_size": len(tokenizer),
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1],
-                                "mrope_interleaved": True},
+            **TEXT,
+            "head_dim": 8,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
         },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-    )  # fmt: skip
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
     size = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(**size), tokenizer,
+        Qwen2VLImageProcessor(**size),
+        tokenizer,
         Qwen3VLVideoProcessor(**size, size={"shortest_edge": 1024, "longest_edge": 65536}),
         chat_template=CHATS["qwen3-vl"],
-    )  # fmt: skip
+    )
     _save(Qwen3VLForConditionalGeneration, config, processor, folder)
 
 
@@ -152,15 +184,20 @@ def save_llava_next_video(folder: Path) -> None:
         **clip_and_llama(len(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
-        image_grid_pinpoints=[[28, 28]], vision_feature_layer=-2, vision_feature_select_strategy="default",
-    )  # fmt: skip
+        image_grid_pinpoints=[[28, 28]],
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
     size = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
     processor = LlavaNextVideoProcessor(
         video_processor=LlavaNextVideoVideoProcessor(**size),
-        image_processor=LlavaNextImageProcessor(**size, image_grid_pinpoints=[[28, 28]]), tokenizer=tokenizer,
-        patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        image_processor=LlavaNextImageProcessor(**size, image_grid_pinpoints=[[28, 28]]),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
         chat_template=CHATS["video-llava"],
-    )  # fmt: skip
+    )
     _save(LlavaNextVideoForConditionalGeneration, config, processor, folder, gain=20)
 
 
@@ -172,7 +209,7 @@ def save_internvl(folder: Path) -> None:
         InternVLProcessor,
         InternVLVisionConfig,
         Qwen2Config,
-    )  # fmt: skip
+    )
     from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
     from transformers.models.internvl.video_processing_internvl import InternVLVideoProcessor
 
@@ -182,13 +219,18 @@ def save_internvl(folder: Path) -> None:
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(**VISION, image_size=[28, 28], patch_size=[14, 14]),
         text_config=Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), downsample_ratio=0.5, image_seq_length=1,
-    )  # fmt: skip
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        downsample_ratio=0.5,
+        image_seq_length=1,
+    )
     size = {"size": {"height": 28, "width": 28}}
     processor = InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(**size), tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(**size), image_seq_length=1, chat_template=CHATS["llava-onevision"],
-    )  # fmt: skip
+        image_processor=GotOcr2ImageProcessor(**size),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(**size),
+        image_seq_length=1,
+        chat_template=CHATS["llava-onevision"],
+    )
     _save(InternVLForConditionalGeneration, config, processor, folder, gain=20)
 
 
@@ -200,23 +242,30 @@ def save_smolvlm(folder: Path) -> None:
     from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
 
     places = {
-        "image_token": IMAGE, "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>",
-        "end_of_utterance_token": "<end_of_utterance>", "video_token": VIDEO,
-    }  # fmt: skip
+        "image_token": IMAGE,
+        "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>",
+        "video_token": VIDEO,
+    }
     tokenizer = make_tokenizer(list(places.values()), extra_special_tokens=places)
     config = SmolVLMConfig(
         vision_config=SmolVLMVisionConfig(**VISION, image_size=28, patch_size=14),
         text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id),
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE), scale_factor=2, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        scale_factor=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     size = {"size": {"longest_edge": 28}, "max_image_size": {"longest_edge": 28}}
     processor = SmolVLMProcessor(
-        image_processor=SmolVLMImageProcessor(**size), tokenizer=tokenizer, image_seq_len=1,
+        image_processor=SmolVLMImageProcessor(**size),
+        tokenizer=tokenizer,
+        image_seq_len=1,
         video_processor=SmolVLMVideoProcessor(
             **size, video_sampling={"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 28}}
         ),
         chat_template=CHATS["smolvlm"],
-    )  # fmt: skip
+    )
     _save(SmolVLMForConditionalGeneration, config, processor, folder, gain=20)
 
 
@@ -234,6 +283,10 @@ def _save(kind: Any, config: Any, processor: Any, folder: Path, gain: float = 8)
 
 
 SAVERS = {
-    "video-llava": save_video_llava, "llava-onevision": save_llava_onevision, "qwen3-vl": save_qwen3_vl,
-    "llava-next-video": save_llava_next_video, "internvl": save_internvl, "smolvlm2": save_smolvlm,
-}  # fmt: skip
+    "video-llava": save_video_llava,
+    "llava-onevision": save_llava_onevision,
+    "qwen3-vl": save_qwen3_vl,
+    "llava-next-video": save_llava_next_video,
+    "internvl": save_internvl,
+    "smolvlm2": save_smolvlm,
+}

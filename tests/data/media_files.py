@@ -36,7 +36,8 @@ def _blocks(height: int, width: int) -> list[tuple[slice, slice]]:
     rows, columns = height // 2, width // (BITS // 2)
     return [
         (slice(row * rows + 3, (row + 1) * rows - 3), slice(column * columns + 3, (column + 1) * columns - 3))
-        for row in range(2) for column in range(BITS // 2)
+        for row in range(2)
+        for column in range(BITS // 2)
     ]
 
 

@@ -8,12 +8,19 @@ from pathlib import Path
 from media_files import numbered_frame, write_frames
 from PIL import Image
 
-from fclip.data.datasets import Dataset
-from fclip.data.records import check_key
+from fclip.data.layouts import Dataset
+from fclip.records import check_key
 
 DFEW_CLASSES = ["happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear"]
-FERV_NAMES = {"Angry": "anger", "Disgust": "disgust", "Fear": "fear", "Happy": "happiness",
-              "Neutral": "neutral", "Sad": "sadness", "Surprise": "surprise"}
+FERV_NAMES = {
+    "Angry": "anger",
+    "Disgust": "disgust",
+    "Fear": "fear",
+    "Happy": "happiness",
+    "Neutral": "neutral",
+    "Sad": "sadness",
+    "Surprise": "surprise",
+}
 MAFW_CLASSES = [*DFEW_CLASSES, "contempt", "anxiety", "helplessness", "disappointment"]
 _PICTURE = numbered_frame(3, 32, 40)
 
@@ -57,8 +64,11 @@ def write_dfew(root: Path, clips: int = 35, media: str = "clip_224x224") -> dict
         test = set(numbers[fold - 1 :: 5])
         for side in ("train", "test"):
             rows = [f"{n},{labels[n]}" for n in numbers if (n in test) == (side == "test")]
-            write_text(root / "EmoLabel_DataSplit" / f"{side}(single-labeled)" / f"set_{fold}.csv",
-                       ["video_name,label", *rows], newline="\r\n")
+            write_text(
+                root / "EmoLabel_DataSplit" / f"{side}(single-labeled)" / f"set_{fold}.csv",
+                ["video_name,label", *rows],
+                newline="\r\n",
+            )
     return labels
 
 
@@ -81,8 +91,12 @@ def write_ferv39k(root: Path) -> dict[str, str]:
 def write_mafw(root: Path, splits: str = "Train & Test Set") -> dict[str, str]:
     """MAFW: GB18030 tab-separated captions, few of them for neutral clips, compound labels, no last line end."""
     labels = {f"{7 * index + 1:05d}": MAFW_CLASSES[index % 11] for index in range(55)}
-    compound = {f"{7 * index + 4:05d}": name for index, name in enumerate(
-        ["anger_disgust", "disgust_anger", "sadness_fear", "anger_disgust_contempt", "surprise_fear"] * 2)}
+    compound = {
+        f"{7 * index + 4:05d}": name
+        for index, name in enumerate(
+            ["anger_disgust", "disgust_anger", "sadness_fear", "anger_disgust_contempt", "surprise_fear"] * 2
+        )
+    }
     for name in labels:
         touch_frames(root / "data" / "faces" / name, 2, "png")
     (root / "data" / "clips").mkdir(parents=True)
@@ -101,11 +115,15 @@ def _mafw_lists(folder: Path, labels: Mapping[str, str]) -> None:
         test = set(names[fold - 1 :: 5])
         for side in ("train", "test"):
             members = [name for name in names if (name in test) == (side == "test")]
-            write_text(folder / "no_caption" / f"set_{fold}" / f"{side}.txt",
-                       [f"{name}.mp4 {labels[name]}" for name in members], end=False)
+            write_text(
+                folder / "no_caption" / f"set_{fold}" / f"{side}.txt",
+                [f"{name}.mp4 {labels[name]}" for name in members],
+                end=False,
+            )
             rows = [
                 f"{name}.mp4\t{labels[name]}\t一位女士“皱眉”，{name}。\tA woman frowns, her lips part, clip {name}."
-                for name in members if labels[name] != "neutral"
+                for name in members
+                if labels[name] != "neutral"
             ]
             write_text(folder / "with_caption" / f"set_{fold}" / f"{side}.txt", rows, encoding="gb18030", end=False)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import webdataset
 
-from fclip.data.packed import packed_fields
-from fclip.data.records import PARSING_CLASSES, CaptionRecord, FaceTrack, FrameSample
-from fclip.data.shards import ShardWriter, frame_sample_fields
+from fclip.data.storage.packed import packed_fields
+from fclip.data.storage.shards import ShardWriter, frame_sample_fields
+from fclip.records import PARSING_CLASSES, CaptionRecord, FaceTrack, FrameSample
 
 
 def smooth_frames(count: int = 4, height: int = 48, width: int = 48, seed: int = 0) -> np.ndarray:
@@ -46,8 +46,16 @@ def make_caption(key: str, text: str = "The mouth opens slowly.") -> CaptionReco
 def frame_sample(key: str, label: str = "anger", part: str = "part1", seed: int = 0, **size: int) -> FrameSample:
     """A frame sample with the json that preprocess writes."""
     frames = smooth_frames(seed=seed, **size)
-    info = {"key": key, "dataset": "toy", "label": label, "part": part, "source": f"{key}.mp4", "fps": 25.0,
-            "times": [index / 25 for index in range(len(frames))], "sha256": "0" * 64}  # fmt: skip
+    info = {
+        "key": key,
+        "dataset": "toy",
+        "label": label,
+        "part": part,
+        "source": f"{key}.mp4",
+        "fps": 25.0,
+        "times": [index / 25 for index in range(len(frames))],
+        "sha256": "0" * 64,
+    }
     return FrameSample(key, frames, info)
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.augment import (
+from fclip.data.training.augment import (
     Augmentation,
     Change,
     change_frames,
@@ -21,7 +21,7 @@ from fclip.data.augment import (
     mirror,
     whole_frame,
 )
-from fclip.data.records import PARSING_CLASSES
+from fclip.records import PARSING_CLASSES
 from tests.data.storage_files import make_track, smooth_frames
 
 STRONG = Augmentation((0.3, 0.9), (0.6, 1.6), 0.5, 15.0, 0.3, 0.3, 0.2)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.caches import FacesPart, read_features, write_faces, write_features
-from fclip.data.records import FaceTrack
+from fclip.data.storage.parts import FacesPart, read_features, write_faces, write_features
 from fclip.errors import FclipError
+from fclip.records import FaceTrack
 from tests.data.storage_files import make_track, smooth_frames
 
 ATTRIBUTES = {"backend": "lite", "weights_sha256": "ab" * 32, "version": 1, "margin": 0.25}
@@ -70,9 +70,13 @@ def test_writing_takes_one_track_at_a_time(tmp_path: Path) -> None:
     assert alive == [0, 1, 2] and next(source, None) is None
     with h5py.File(tmp_path / "a.h5") as file:
         assert {name: table.shape for name, table in file.items()} == {
-            "keys": (3,), "sha256": (3,), "offsets": (4,), "parsing": (6, 16, 16),
-            "landmarks": (6, 68, 2), "confidence": (6,),
-        }  # fmt: skip
+            "keys": (3,),
+            "sha256": (3,),
+            "offsets": (4,),
+            "parsing": (6, 16, 16),
+            "landmarks": (6, 68, 2),
+            "confidence": (6,),
+        }
         assert file["parsing"].compression == "gzip"
 
 

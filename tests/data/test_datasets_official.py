@@ -9,8 +9,8 @@ import pytest
 import release_layouts as layouts
 from release_layouts import check_sound, labels_of, write_text
 
-from fclip.data.datasets import open_dataset
-from fclip.data.datasets.base import class_names, published_facts
+from fclip.data.layouts import open_dataset
+from fclip.data.layouts.base import class_names, published_facts
 from fclip.errors import FclipError, UsageError
 
 # --- official releases ----------------------------------------------------------------------------------------------
@@ -83,8 +83,12 @@ def test_ferv39k(tmp_path: Path, view: str) -> None:
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [("a/../Sad/.. Sad", "leads out"), ("Action/Sad Sad", "is not <Scene>"), ("Action/Sad/0010", "expected `Scene"),
-     ("Action/Sad/0010 Joyous", "unknown class 'Joyous'")],
+    [
+        ("a/../Sad/.. Sad", "leads out"),
+        ("Action/Sad Sad", "is not <Scene>"),
+        ("Action/Sad/0010", "expected `Scene"),
+        ("Action/Sad/0010 Joyous", "unknown class 'Joyous'"),
+    ],
 )
 def test_ferv39k_wrong_rows(tmp_path: Path, row: str, message: str) -> None:
     """Paths that lead out, missing columns and unknown classes are refused."""
@@ -200,8 +204,11 @@ def _index_lists(root: Path, order: str, name: str, truth: dict[str, str], folds
             members = [(clip, classes.index(truth[clip])) for clip in clips if (clip in test) == (side == "test")]
             if order == "dferclip":
                 stem = f"{name.upper()}_set_{fold}_{side}" if folds > 1 else f"{name.upper()}_{side}"
-                write_text(root / "annotation" / f"{stem}.txt",
-                           [f"/data/any where/{name}/{clip} 3 {index}" for clip, index in members], end=False)
+                write_text(
+                    root / "annotation" / f"{stem}.txt",
+                    [f"/data/any where/{name}/{clip} 3 {index}" for clip, index in members],
+                    end=False,
+                )
             elif order == "maedfer":
                 folder = root / "saved/data" / name / (f"split0{fold}" if folds > 1 else "all_scenes")
                 rows = [f"path/to/frames/{clip} {index}" for clip, index in members]
@@ -210,8 +217,10 @@ def _index_lists(root: Path, order: str, name: str, truth: dict[str, str], folds
                     write_text(folder / "val.csv", rows)
             else:
                 folder = root / name / f"{side}(single-labeled)"
-                write_text(folder / (f"{side}_set_{fold}.csv" if folds > 1 else f"{side}.csv"),
-                           ["path,label", *(f"{clip},{index}" for clip, index in members)])
+                write_text(
+                    folder / (f"{side}_set_{fold}.csv" if folds > 1 else f"{side}.csv"),
+                    ["path,label", *(f"{clip},{index}" for clip, index in members)],
+                )
 
 
 @pytest.mark.parametrize("order", ["dferclip", "maedfer", "s2d"])

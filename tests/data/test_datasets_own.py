@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from release_layouts import check_sound, labels_of, write_text
 
-from fclip.data.datasets import dataset_names, open_dataset
-from fclip.data.datasets.base import class_names, inside, unique_keys
-from fclip.data.datasets.grouping import draw_parts
-from fclip.data.records import check_key
-from fclip.data.sampling import SamplingPlan
-from fclip.data.validation import validate
-from fclip.data.video import read_clip
+from fclip.data.layouts import dataset_names, open_dataset
+from fclip.data.layouts.base import class_names, inside, unique_keys
+from fclip.data.layouts.grouping import draw_parts
+from fclip.data.layouts.validation import validate
+from fclip.data.media.sampling import SamplingPlan
+from fclip.data.media.video import read_clip
 from fclip.errors import FclipError, UsageError
+from fclip.records import check_key
 
 # --- own data -------------------------------------------------------------------------------------------------------
 
@@ -77,8 +77,13 @@ def _csv(path: Path, header: str, *rows: str) -> Path:
 
 def test_csv(tmp_path: Path) -> None:
     """Parts, captions with commas and line breaks, a byte-order mark, other columns."""
-    path = _csv(tmp_path / "clips.csv", "path,label,part,caption,note",
-                'a/x.mp4,joy,part1,"Smiles, then laughs.",1', "a/y.mp4,fear,part2,,2", "b/x.mp4,joy,part10,Still.,3")
+    path = _csv(
+        tmp_path / "clips.csv",
+        "path,label,part,caption,note",
+        'a/x.mp4,joy,part1,"Smiles, then laughs.",1',
+        "a/y.mp4,fear,part2,,2",
+        "b/x.mp4,joy,part10,Still.,3",
+    )
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"Smiles, then", b"Smiles,\nthen"))
     dataset = open_dataset("csv", path)
     check_sound(dataset)
@@ -166,11 +171,18 @@ def test_any_csv(tmp_path: Path, rows: list[list[str]], noise: bytes) -> None:
 
 
 def _rendered(root: Path, **changes: object) -> Path:
-    description = {"name": "demo7", "classes": list(class_names("demo7")),
-                   "folds": {"1": {"train": ["part2"], "test": ["part1"]}}} | changes
+    description = {
+        "name": "demo7",
+        "classes": list(class_names("demo7")),
+        "folds": {"1": {"train": ["part2"], "test": ["part1"]}},
+    } | changes
     write_text(root / "dataset.json", [json.dumps(description)])
-    _csv(root / "annotations.csv", "path,label,part,caption,identity",
-         "clips/demo7-0.mp4,happiness,part1,Smiles.,4", "clips/demo7-1.mp4,fear,part2,,5")
+    _csv(
+        root / "annotations.csv",
+        "path,label,part,caption,identity",
+        "clips/demo7-0.mp4,happiness,part1,Smiles.,4",
+        "clips/demo7-1.mp4,fear,part2,,5",
+    )
     return root
 
 
@@ -180,7 +192,9 @@ def test_rendered(tmp_path: Path) -> None:
     check_sound(dataset)
     assert dataset.name == "demo7" and dataset.classes == class_names("demo7")
     assert [(c.key, c.label, c.part, c.caption, c.meta["identity"]) for c in dataset.clips] == [
-        ("demo7-0", "happiness", "part1", "Smiles.", "4"), ("demo7-1", "fear", "part2", None, "5")]
+        ("demo7-0", "happiness", "part1", "Smiles.", "4"),
+        ("demo7-1", "fear", "part2", None, "5"),
+    ]
 
 
 @pytest.mark.parametrize("changes", [{"classes": 3}, {"folds": {"1": {"train": []}}}, {"folds": None}])

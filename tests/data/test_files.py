@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fclip.data.files import atomic_write, json_bytes, read_json, sha256_bytes, sha256_file, write_json
 from fclip.errors import FclipError
+from fclip.files import atomic_write, json_bytes, read_json, sha256_bytes, sha256_file, write_json
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
     code = (
-        "import os, signal, sys\nfrom fclip.data.files import atomic_write\n"
+        "import os, signal, sys\nfrom fclip.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as temporary:\n"
         "    temporary.write_bytes(b'half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

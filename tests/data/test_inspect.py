@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.data.caches import write_faces, write_features
-from fclip.data.files import json_bytes
-from fclip.data.inspect import contact_sheet, describe
-from fclip.data.jsonl import write_captions
-from fclip.data.packed import packed_fields
-from fclip.data.shards import ShardWriter, frame_sample_fields
-from fclip.data.splits import Splits, write_classes, write_splits
-from fclip.data.strips import parsing_palette
+from fclip.data.storage.captions import write_captions
+from fclip.data.storage.inspect import contact_sheet, describe
+from fclip.data.storage.packed import packed_fields
+from fclip.data.storage.parts import write_faces, write_features
+from fclip.data.storage.shards import ShardWriter, frame_sample_fields
+from fclip.data.storage.splits import Splits, write_classes, write_splits
+from fclip.data.storage.strips import parsing_palette
 from fclip.errors import FclipError
+from fclip.files import json_bytes
 from tests.data.storage_files import frame_sample, make_caption, make_track, packed_shard, smooth_frames
 
 
@@ -29,8 +29,11 @@ def folder(tmp_path: Path) -> Path:
     write_captions(tmp_path / "part1-00000.jsonl", [make_caption("a"), make_caption("b", "")])
     (tmp_path / "part1-00000.failed.jsonl").write_bytes(json_bytes({"key": "d", "reason": "no face"}) + b"\n")
     write_features(tmp_path / "captions.h5", {"1": np.ones((1, 4), np.float32)}, "model", {})
-    save_file({"x": np.ones((3, 4), np.float32), "y": np.ones(5, np.float32)}, tmp_path / "best.safetensors",
-              metadata={"fclip": '{"format": "fclip-1", "variant": "base"}'})  # fmt: skip
+    save_file(
+        {"x": np.ones((3, 4), np.float32), "y": np.ones(5, np.float32)},
+        tmp_path / "best.safetensors",
+        metadata={"fclip": '{"format": "fclip-1", "variant": "base"}'},
+    )
     write_splits(tmp_path, Splits("toy", {"a": "part1", "b": "part2"}, {}))
     write_classes(tmp_path, ["anger", "fear"])
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n{"step": 2, "sec')
@@ -42,9 +45,16 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_has_a_row_for_each_file(folder: Path) -> None:
     rows = {row["file"]: row for row in describe(folder)}
     assert set(rows) == {
-        "part1-00000.tar", "part1-00000.h5", "part1-00000.jsonl", "part1-00000.failed.jsonl", "captions.h5",
-        "best.safetensors", "splits.json", "classes.json", "metrics.jsonl",
-    }  # fmt: skip
+        "part1-00000.tar",
+        "part1-00000.h5",
+        "part1-00000.jsonl",
+        "part1-00000.failed.jsonl",
+        "captions.h5",
+        "best.safetensors",
+        "splits.json",
+        "classes.json",
+        "metrics.jsonl",
+    }
     assert not [row for row in rows.values() if "error" in row]
     shard = rows["part1-00000.tar"]
     assert (shard["clips"], shard["labels"], shard["frames"], shard["size"]) == (3, "anger 2, fear 1", "4 3", "48x48 3")
@@ -65,8 +75,18 @@ def test_a_file_is_described_alone(folder: Path) -> None:
     assert row["file"] == "part1-00000.tar" and row["clips"] == 3
 
 
-@pytest.mark.parametrize("name", ["part1-00000.tar", "part1-00000.h5", "part1-00000.jsonl", "best.safetensors",
-                                  "part1-00000.failed.jsonl", "splits.json", "classes.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part1-00000.tar",
+        "part1-00000.h5",
+        "part1-00000.jsonl",
+        "best.safetensors",
+        "part1-00000.failed.jsonl",
+        "splits.json",
+        "classes.json",
+    ],
+)
 def test_a_damaged_file_is_reported_and_the_rest_shown(folder: Path, name: str) -> None:
     (folder / name).write_bytes((folder / name).read_bytes()[:-9] + b"x")
     rows = {row["file"]: row for row in describe(folder)}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.jsonl import MAX_LINE_BYTES, read_captions, write_captions
-from fclip.data.records import CaptionRecord
+from fclip.data.storage.captions import MAX_LINE_BYTES, read_captions, write_captions
 from fclip.errors import FclipError
+from fclip.records import CaptionRecord
 from tests.data.storage_files import make_caption
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data import sampler
-from fclip.data.augment import Augmentation, mirror
-from fclip.data.loader import Batch, ClipLoader
-from fclip.data.shards import read_shard
+from fclip.data.storage.shards import read_shard
+from fclip.data.training import order as sampler
+from fclip.data.training.augment import Augmentation, mirror
+from fclip.data.training.loader import Batch, ClipLoader
 from fclip.errors import FclipError
 from tests.data.storage_files import packed_shard, raw_tar
 
@@ -117,7 +117,7 @@ def test_skipped_steps_are_not_read(tmp_path: Path) -> None:
 
 def damage(path: Path, key: str, field: str) -> None:
     """Overwrite a field of a clip in place, the tar staying whole."""
-    from fclip.data.shards import index_shard
+    from fclip.data.storage.shards import index_shard
 
     offset, size = index_shard(path)[key][field]
     with open(path, "r+b") as file:
@@ -129,10 +129,20 @@ def damage(path: Path, key: str, field: str) -> None:
 def test_ranks_share_the_global_batch_of_one_process(shards: list[Path], world_size: int) -> None:
     one = list(train_loader(shards).epoch(2))
     parts = [
-        list(ClipLoader(shards, 3 // world_size or 1, train=True, image_size=32, augmentation=WILD, seed=7,
-                        rank=rank, world_size=world_size).epoch(2))
+        list(
+            ClipLoader(
+                shards,
+                3 // world_size or 1,
+                train=True,
+                image_size=32,
+                augmentation=WILD,
+                seed=7,
+                rank=rank,
+                world_size=world_size,
+            ).epoch(2)
+        )
         for rank in range(world_size)
-    ]  # fmt: skip
+    ]
     assert len({len(part) for part in parts}) == 1
     if world_size == 3:  # three ranks with one clip each see the batches of three that one process sees
         joined = [[key for part in parts for key in part[step]["keys"]] for step in range(len(one))]
@@ -188,8 +198,11 @@ def test_balance_repeats_rare_classes(tmp_path: Path) -> None:
 
 
 def test_a_still_training_clip_is_the_test_clip(shards: list[Path]) -> None:
-    test = {k: (f, p, m) for b in ClipLoader(shards, 4, train=False, image_size=40).epoch(0)
-            for k, f, p, m in zip(b["keys"], b["frames"], b["parsing"], b["landmarks"], strict=True)}  # fmt: skip
+    test = {
+        k: (f, p, m)
+        for b in ClipLoader(shards, 4, train=False, image_size=40).epoch(0)
+        for k, f, p, m in zip(b["keys"], b["frames"], b["parsing"], b["landmarks"], strict=True)
+    }
     for batch in ClipLoader(shards, 4, train=True, image_size=40, augmentation=STILL).epoch(0):
         for index, key in enumerate(batch["keys"]):
             found = (batch["frames"][index], batch["parsing"][index], batch["landmarks"][index])

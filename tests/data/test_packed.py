@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.data.files import json_bytes
-from fclip.data.packed import packed_fields, parse_packed
-from fclip.data.shards import ShardWriter, frame_sample_fields, parse_frame_sample, read_shard
+from fclip.data.storage.packed import packed_fields, parse_packed
+from fclip.data.storage.shards import ShardWriter, frame_sample_fields, parse_frame_sample, read_shard
 from fclip.errors import FclipError
+from fclip.files import json_bytes
 from tests.data.storage_files import frame_sample, make_caption, make_track, read_with_webdataset
 
 

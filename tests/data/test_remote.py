@@ -9,9 +9,9 @@ import fsspec
 import pytest
 from safetensors.torch import load_file
 
-from fclip.data.remote import local_folder
-from fclip.engine.runs import RunFolder
+from fclip.engine.train.run_folder import RunFolder
 from fclip.errors import FclipError
+from fclip.runner.remote import local_folder
 from fclip.stages import evaluate, train
 
 SMALL = {"variant": "base", "clip": "tiny", "clip_weights": "random", "batch_size": 4, "epochs": 1, "device": "cpu"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fclip.data.sampling import (
+from fclip.data.media.sampling import (
     SamplingPlan,
     Timeline,
     centres_in_time,
@@ -82,9 +82,7 @@ def test_random_frames_reach_every_frame() -> None:
 @given(total=counts, frames=wanted)
 def test_constant_rate_by_time_is_by_index(fps: float, digits: int | None, total: int, frames: int) -> None:
     """Time stamps rounded to milliseconds do not move a sample."""
-    np.testing.assert_array_equal(
-        centres_in_time(steady(total, fps, digits), frames), segment_centres(total, frames)
-    )
+    np.testing.assert_array_equal(centres_in_time(steady(total, fps, digits), frames), segment_centres(total, frames))
 
 
 def test_variable_rate_is_sampled_by_time() -> None:

@@ -16,8 +16,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.files import json_bytes
-from fclip.data.shards import (
+from fclip.data.storage.shards import (
     FIELDS,
     ShardWriter,
     frame_sample_fields,
@@ -27,6 +26,7 @@ from fclip.data.shards import (
     read_shard,
 )
 from fclip.errors import FclipError
+from fclip.files import json_bytes
 from tests.data.storage_files import frame_sample, packed_shard, raw_tar, read_with_webdataset
 
 KEYS = st.text("abcXYZ019_-", min_size=1, max_size=150)
@@ -118,7 +118,7 @@ def test_pickles_are_never_loaded(tmp_path: Path, field: str) -> None:
     fields = dict(frame_sample_fields(frame_sample("a")))
     fields[field] = pickle.dumps(Malicious(str(trap)))
     path = raw_tar(tmp_path / "a.tar", [(f"a.{name}", data) for name, data in fields.items()])
-    from fclip.data.packed import parse_packed
+    from fclip.data.storage.packed import parse_packed
 
     with pytest.raises(FclipError):
         for key, found in read_shard(path):

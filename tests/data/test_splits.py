@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fclip.data.splits import (
+from fclip.data.storage.splits import (
     Splits,
     check_classes,
     read_classes,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fclip.data.strips import (
+from fclip.data.storage.strips import (
     MAX_ROWS,
     decode_palette_strip,
     decode_strip,

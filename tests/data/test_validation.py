@@ -11,12 +11,12 @@ import pytest
 import release_layouts as layouts
 from release_layouts import write_text
 
-from fclip.data.datasets import Dataset, open_dataset
-from fclip.data.datasets.base import class_names, published_facts
-from fclip.data.records import Clip
-from fclip.data.splits import read_classes, read_splits
-from fclip.data.validation import validate
+from fclip.data.layouts import Dataset, open_dataset
+from fclip.data.layouts.base import class_names, published_facts
+from fclip.data.layouts.validation import validate
+from fclip.data.storage.splits import read_classes, read_splits
 from fclip.errors import FclipError
+from fclip.records import Clip
 from fclip.stages import preprocess
 
 NONE: dict[str, object] = {}  # no published counts: the copies are miniatures
@@ -87,13 +87,18 @@ def _published_clips(name: str, table: str) -> Dataset:
         for side, counts in facts["folds"]["1"].items():
             scenes = [scene for scene, sides in facts["scenes"].items() for _ in range(sides[side])]
             labels = [label for label, count in counts.items() for _ in range(count)]
-            clips += [Clip(f"{side}{i}", ".", label, side, meta={"scene": scene})
-                      for i, (label, scene) in enumerate(zip(labels, scenes, strict=True))]
+            clips += [
+                Clip(f"{side}{i}", ".", label, side, meta={"scene": scene})
+                for i, (label, scene) in enumerate(zip(labels, scenes, strict=True))
+            ]
         folds = {"1": {"train": ["train"], "test": ["test"]}}
     else:
         for fold, sides in facts["folds"].items():
-            clips += [Clip(f"{fold}{label}{i}", ".", label, f"part{fold}")
-                      for label, count in sides["test"].items() for i in range(count)]
+            clips += [
+                Clip(f"{fold}{label}{i}", ".", label, f"part{fold}")
+                for label, count in sides["test"].items()
+                for i in range(count)
+            ]
         parts = [f"part{fold}" for fold in "12345"]
         folds = {part[4:]: {"train": [other for other in parts if other != part], "test": [part]} for part in parts}
     for index, clip in enumerate(clips):
@@ -135,8 +140,7 @@ def test_missing_and_surplus_clips(tmp_path: Path) -> None:
     dataset = open_dataset("dfew", tmp_path)
     report = validate(dataset, NONE)
     assert findings(report) == {"missing_files", "surplus_files"}
-    assert report.errors == ["listed but not there: Clip/clip_224x224/00002",
-                             "there but in no list: 99998 and 1 more"]
+    assert report.errors == ["listed but not there: Clip/clip_224x224/00002", "there but in no list: 99998 and 1 more"]
     assert findings(validate(dataset, {"media": 36})) == {"missing_files"}
     assert findings(validate(dataset, {"media": 35})) == {"missing_files", "surplus_files"}
 
@@ -146,8 +150,7 @@ def test_frame_counts(tmp_path: Path) -> None:
     layouts.write_dfew(tmp_path / "a", media="clip_224x224_16f")
     next((tmp_path / "a/Clip/clip_224x224_16f/00005").iterdir()).unlink()
     report = validate(open_dataset("dfew", tmp_path / "a"), NONE)
-    assert report.errors == [
-        "number of frames differs: Clip/clip_224x224_16f/00005 (16 annotated, 15 on disk)"]
+    assert report.errors == ["number of frames differs: Clip/clip_224x224_16f/00005 (16 annotated, 15 on disk)"]
     layouts.write_dfew(tmp_path / "b")
     for side, rows in (("train", ["x/00002 4 0"]), ("test", ["x/00005 3 1"])):
         write_text(tmp_path / "lists" / f"DFEW_{side}.txt", rows)
@@ -167,9 +170,7 @@ def test_published_frame_ranges(tmp_path: Path, name: str, least: int, most: int
     for bounds, offenders in (([2, 5], 0), ([4, 5], len(dataset.clips) - 1), ([2, 4], 1)):
         report = validate(dataset, {"media": 1000, "frames": bounds})
         assert report.findings["frame_counts"]["count"] == offenders
-    assert report.errors == [
-        f"number of frames differs: {dataset.clips[0].meta['path']} (2 to 4 published, 5 on disk)"
-    ]
+    assert report.errors == [f"number of frames differs: {dataset.clips[0].meta['path']} (2 to 4 published, 5 on disk)"]
 
 
 def _edit(path: Path, change: object) -> None:
@@ -231,11 +232,17 @@ def test_hand_made_mistakes(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.mp4").write_bytes(b"video")
     clips = [
-        Clip("a", str(tmp_path / "a.mp4"), "joy", "train"), Clip("a", str(tmp_path / "b.mp4"), "joy", "train"),
+        Clip("a", str(tmp_path / "a.mp4"), "joy", "train"),
+        Clip("a", str(tmp_path / "b.mp4"), "joy", "train"),
         Clip("c", str(tmp_path / "b.mp4"), "bliss", "test"),
     ]
     folds = {"1": {"train": ["train", "extra"], "test": ["test", "train"]}}
     report = validate(Dataset("mine", tmp_path, ("joy",), clips, folds))
     assert findings(report) == {
-        "duplicate_keys", "duplicate_files", "unknown_classes", "empty_parts", "train_test_overlap"}
+        "duplicate_keys",
+        "duplicate_files",
+        "unknown_classes",
+        "empty_parts",
+        "train_test_overlap",
+    }
     assert not report.ok and report.as_dict()["ok"] is False and all("\n" not in line for line in report.errors)

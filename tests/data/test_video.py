@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from media_files import decode_all, numbered_frame, read_number, read_numbers, turn_mp4, write_frames, write_numbered
 from PIL import Image
 
-from fclip.data import container, images, packets, video
-from fclip.data.sampling import SamplingPlan, segment_centres
-from fclip.data.video import iter_frames, iter_windows, open_source, read_clip, window_bounds, write_video
+from fclip.data.media import decoder as container
+from fclip.data.media import images, video
+from fclip.data.media import index as packets
+from fclip.data.media.sampling import SamplingPlan, segment_centres
+from fclip.data.media.video import iter_frames, iter_windows, open_source, read_clip, window_bounds, write_video
 from fclip.errors import ClipFailure, FclipError
 
 PLAN = SamplingPlan(16)
@@ -172,9 +174,9 @@ def test_colours_are_right(tmp_path: Path) -> None:
                 stream.codec_context.color_range = spread
                 stream.codec_context.colorspace = 1 if space == Colorspace.ITU709 else 6
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                output.mux(stream.encode(
-                    frame.reformat(format="yuv444p", dst_colorspace=space, dst_color_range=spread)
-                ))
+                output.mux(
+                    stream.encode(frame.reformat(format="yuv444p", dst_colorspace=space, dst_color_range=spread))
+                )
                 output.mux(stream.encode())
             middle = read_clip(path, SamplingPlan(1)).frames[0, 24, [8, 24, 40, 56]]
             np.testing.assert_allclose(middle, picture[24, [8, 24, 40, 56]], atol=3)

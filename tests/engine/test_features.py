@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fclip.data.caches import read_features, write_features
-from fclip.data.splits import Splits, write_classes, write_splits
-from fclip.engine.features import FeatureLoader
-from fclip.engine.inputs import InputPreparer
-from fclip.engine.loading import clip_loader
-from fclip.engine.runs import RunFolder
+from fclip.data.storage.parts import read_features, write_features
+from fclip.data.storage.splits import Splits, write_classes, write_splits
+from fclip.engine.batches.features import FeatureLoader
+from fclip.engine.batches.loading import clip_loader
+from fclip.engine.batches.prepare import InputPreparer
+from fclip.engine.train.run_folder import RunFolder
 from fclip.models import create_model
 from fclip.models.base import ExpressionModel
-from fclip.models.emoclip import Emoclip
-from fclip.models.frozen import FrozenTowers
-from fclip.models.texts import CaptionTower
+from fclip.models.baselines.emoclip import Emoclip
+from fclip.models.baselines.frozen import FrozenTowers
+from fclip.models.finecliper.texts import CaptionTower
 from fclip.stages import evaluate, train
 from tests.data.storage_files import packed_shard
 
@@ -60,7 +60,9 @@ def features(root: Path, model: ExpressionModel) -> dict[str, torch.Tensor]:
     """Frame features by key, through the cache."""
     loader = clip_loader(shards(root), model, 3, train=False, features=root / "toy" / "features")
     assert isinstance(loader, FeatureLoader)
-    return {key: row for batch in loader.epoch(0) for key, row in zip(batch["keys"], batch["frame_features"], strict=True)}
+    return {
+        key: row for batch in loader.epoch(0) for key, row in zip(batch["keys"], batch["frame_features"], strict=True)
+    }
 
 
 def computed(root: Path, model: ExpressionModel) -> dict[str, torch.Tensor]:
@@ -206,7 +208,9 @@ def test_another_tower_frame_count_or_preprocessing_has_a_cache_of_its_own(root:
     for number, model in enumerate(models):
         assert_close(features(root, model), computed(root, model))
         assert len(parts(root)) == 2 * (number + 1)
-    found = [model.frozen_encoders() for model in (make("emoclip"), make("dagger"), make("emoclip", objective="labels"))]
+    found = [
+        model.frozen_encoders() for model in (make("emoclip"), make("dagger"), make("emoclip", objective="labels"))
+    ]
     assert found[0]["captions"].facts != found[1]["captions"].facts and "captions" not in found[2]
     assert make("base").frozen_encoders() == make("dfer-clip").frozen_encoders() == {}
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from fclip.engine import metrics
-from fclip.engine.predictions import PredictionTable, read_predictions
+from fclip.engine.evaluate import metrics
+from fclip.engine.evaluate.predictions import PredictionTable, read_predictions
 from fclip.errors import FclipError
 
 

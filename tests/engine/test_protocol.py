@@ -9,13 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fclip.engine.runs import RunFolder
+from fclip.engine.train.run_folder import RunFolder
 from fclip.errors import FclipError, MissingExtra
-from fclip.models.finecliper import FineCliper
+from fclip.models.finecliper.model import FineCliper
 from fclip.stages import train
 
-SMALL = {"variant": "base", "clip": "tiny", "clip_weights": "random", "batch_size": 4, "epochs": 1, "dataset": "demo7",
-         "device": "cpu"}  # fmt: skip
+SMALL = {
+    "variant": "base",
+    "clip": "tiny",
+    "clip_weights": "random",
+    "batch_size": 4,
+    "epochs": 1,
+    "dataset": "demo7",
+    "device": "cpu",
+}
 
 
 def weights(run, pointer="LAST"):
@@ -24,11 +31,19 @@ def weights(run, pointer="LAST"):
 
 @pytest.mark.parametrize(
     "options",
-    [{"precision": "fp16", "ema": 0.5, "accumulate": 2, "balance": True, "clip_norm": 1.0, "optimizer": "adamw"},
-     {"precision": "bf16", "set": ("checkpointing=true",), "select": "val", "epochs": 2, "warmup": 3,
-      "batch_size": 8}],
+    [
+        {"precision": "fp16", "ema": 0.5, "accumulate": 2, "balance": True, "clip_norm": 1.0, "optimizer": "adamw"},
+        {
+            "precision": "bf16",
+            "set": ("checkpointing=true",),
+            "select": "val",
+            "epochs": 2,
+            "warmup": 3,
+            "batch_size": 8,
+        },
+    ],
     ids=["fp16", "bf16"],
-)  # fmt: skip
+)
 def test_resume_is_exact_with_all_that_has_a_state(workspace, tmp_path, monkeypatch, options):
     """Loss scaler, moving average, accumulated steps, best score: stopped after the second checkpoint and gone on."""
     config = {**SMALL, "save_every": 1, **options}
@@ -87,7 +102,9 @@ def test_out_of_memory_names_the_flags_that_help(workspace, tmp_path, monkeypatc
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(FineCliper, "forward", exhausted)
-    with pytest.raises(FclipError, match=r"with 4 clips at once; try --batch-size 2 --accumulate 2, --set checkpointing"):
+    with pytest.raises(
+        FclipError, match=r"with 4 clips at once; try --batch-size 2 --accumulate 2, --set checkpointing"
+    ):
         train.run(train.Config(root=workspace, out=tmp_path / "run", **SMALL))
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fclip.engine.averaging import MovingAverage
-from fclip.engine.compare import compare_tables
-from fclip.engine.distributed import Team
-from fclip.engine.predictions import PredictionTable
-from fclip.engine.runs import RunFolder
+from fclip.engine.batches.team import Team
+from fclip.engine.evaluate.compare import compare_tables
+from fclip.engine.evaluate.predictions import PredictionTable
+from fclip.engine.train.averaging import MovingAverage
+from fclip.engine.train.run_folder import RunFolder
 from fclip.errors import FclipError
 from fclip.models import create_model
 from fclip.stages import train
@@ -27,8 +27,20 @@ def test_torchrun_gives_the_loss_curve_of_one_process(workspace, tmp_path):
     """One command for two seeds: the processes stay connected from run to run."""
     (tmp_path / "demo7").symlink_to(workspace / "demo7")
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fclip", "train",
-               f"--root={tmp_path}", "--device=cpu", "--seed=0,1", *flags]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "fclip",
+        "train",
+        f"--root={tmp_path}",
+        "--device=cpu",
+        "--seed=0,1",
+        *flags,
+    ]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=500
     )

@@ -17,11 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fclip.engine.optimise import lr_factor
-from fclip.engine.runs import RunFolder
+from fclip.data.storage import folds
+from fclip.engine.train.optimise import lr_factor
+from fclip.engine.train.run_folder import RunFolder
 from fclip.errors import FclipError, OutputDiffers, UsageError
 from fclip.models import load_model
-from fclip.stages import evaluate, folds, train
+from fclip.stages import evaluate, train
 
 SMALL = {"variant": "base", "clip": "tiny", "clip_weights": "random", "batch_size": 4, "epochs": 2, "dataset": "demo7"}
 
@@ -109,7 +110,7 @@ def test_overwriting_trains_anew_and_drops_the_old_evaluation(workspace, tmp_pat
 
 
 def test_selection_on_a_held_out_part_never_sees_the_test_part(workspace):
-    from fclip.data.splits import read_splits
+    from fclip.data.storage.splits import read_splits
 
     packed = workspace / "demo7" / "packed"
     for fold in "12345":
@@ -121,9 +122,11 @@ def test_selection_on_a_held_out_part_never_sees_the_test_part(workspace):
 
 
 def test_one_training_part_holds_out_shards():
-    from fclip.data.splits import Splits
+    from fclip.data.storage.splits import Splits
 
-    splits = Splits("own", {f"k{i}": "test" if i < 2 else "train" for i in range(40)}, {"1": {"train": ["train"], "test": ["test"]}})
+    splits = Splits(
+        "own", {f"k{i}": "test" if i < 2 else "train" for i in range(40)}, {"1": {"train": ["train"], "test": ["test"]}}
+    )
 
     def shards(count: int, folder: Path) -> folds.FoldShards:
         for name in ["test-00000", *(f"train-{i:05d}" for i in range(count))]:
@@ -135,7 +138,10 @@ def test_one_training_part_holds_out_shards():
             shards(1, Path(folder))
         few = shards(3, Path(folder))
         assert [[p.stem for p in side] for side in (few.train, few.held_out, few.test)] == [
-            ["train-00000", "train-00001"], ["train-00002"], ["test-00000"]]  # fmt: skip
+            ["train-00000", "train-00001"],
+            ["train-00002"],
+            ["test-00000"],
+        ]
         many = shards(25, Path(folder))
         assert [p.stem for p in many.held_out] == ["train-00009", "train-00019"]
         assert len(many.train) == 23
@@ -210,7 +216,7 @@ def test_comparison_of_two_runs_from_the_command(workspace, tmp_path):
 
 
 def test_figures_per_scene():
-    from fclip.engine.metrics import per_group
+    from fclip.engine.evaluate.metrics import per_group
 
     true, predicted = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1])
     found = per_group(true, predicted, ["war", "war", "talk", ""], 2)

@@ -23,10 +23,15 @@ TARGETS = {
     "dfer-clip.mk": ["all", *(f"table{i}" for i in range(1, 6))],
     "overview.mk": ["table"],
     "demo.mk": ["all"],
-}  # fmt: skip
+}
 REAL = ["DATASET=dfew", "SOURCE.dfew=/data/DFEW", "FOLDS=1 2", "SEEDS=0"]
-CASES = [(file, target, settings) for file, targets in TARGETS.items() for target in targets
-         for settings in ([], REAL) if not (settings and file == "demo.mk")]  # fmt: skip
+CASES = [
+    (file, target, settings)
+    for file, targets in TARGETS.items()
+    for target in targets
+    for settings in ([], REAL)
+    if not (settings and file == "demo.mk")
+]
 runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"})
 
 
@@ -85,9 +90,13 @@ def test_rows_are_the_published_methods_with_their_options(file, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "target", "dataset", "folds", "runs"),
-    [("finecliper.mk", "table1", "dfew", 5, 6 * 15), ("finecliper.mk", "table1", "ferv39k", 1, 6 * 3),
-     ("dfer-clip.mk", "table1", "mafw", 5, 12 * 15), ("finecliper.mk", "table1", "demo7", 1, 5)],
-)  # fmt: skip
+    [
+        ("finecliper.mk", "table1", "dfew", 5, 6 * 15),
+        ("finecliper.mk", "table1", "ferv39k", 1, 6 * 3),
+        ("dfer-clip.mk", "table1", "mafw", 5, 12 * 15),
+        ("finecliper.mk", "table1", "demo7", 1, 5),
+    ],
+)
 def test_real_data_get_five_folds_and_three_seeds(file, target, dataset, folds, runs, tmp_path):
     commands = [words for words in make(file, target, f"DATASET={dataset}", root=tmp_path) if words[0] == "train"]
     assert len(commands) == runs

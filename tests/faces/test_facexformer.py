@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fclip.data.records import FaceTrack
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import BatchFaceBackend, analyze_clips
 from fclip.faces.facexformer import checkpoint
@@ -24,10 +23,16 @@ from fclip.faces.facexformer.backend import FaceXFormerBackend, _is_out_of_memor
 from fclip.faces.facexformer.checkpoint import convert_checkpoint, load_network
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.faces.registry import create_backend
+from fclip.records import FaceTrack
 
 HEADS = {
-    "landmarks": "landmarks", "headpose": "pose", "attributes": "attribute", "visibility": "visibility", "age": "age",
-    "gender": "gender", "race": "race",
+    "landmarks": "landmarks",
+    "headpose": "pose",
+    "attributes": "attribute",
+    "visibility": "visibility",
+    "age": "age",
+    "gender": "gender",
+    "race": "race",
 }
 
 
@@ -151,8 +156,11 @@ def test_out_of_memory_halves_the_batch_and_says_so(
             raise torch.OutOfMemoryError("CUDA out of memory.")
         logits = torch.zeros(len(images), 11, 224, 224)
         logits[:, 1] = images.mean((1, 2, 3))[:, None, None] + 10
-        return {"segmentation": logits, "landmarks": images.mean((1, 2, 3))[:, None].repeat(1, 136),
-                "pose": torch.zeros(len(images), 3)}  # fmt: skip
+        return {
+            "segmentation": logits,
+            "landmarks": images.mean((1, 2, 3))[:, None].repeat(1, 136),
+            "pose": torch.zeros(len(images), 3),
+        }
 
     monkeypatch.setattr(backend, "network", scarce)
     monkeypatch.setattr(backend, "batch_size", 6)
@@ -263,8 +271,10 @@ def test_fetched_once_from_the_hub(
 def test_files_that_are_not_the_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
     small = {name: tensor for name, tensor in state.items() if tensor.numel() < 100}
     files = {
-        "short.safetensors": "tensors differ", "broken.safetensors": "not a readable .safetensors file",
-        "model.pt": "fclip convert .*model.pt model.safetensors --from facexformer", "none.safetensors": "no such",
+        "short.safetensors": "tensors differ",
+        "broken.safetensors": "not a readable .safetensors file",
+        "model.pt": "fclip convert .*model.pt model.safetensors --from facexformer",
+        "none.safetensors": "no such",
     }
     save_file(small, str(tmp_path / "short.safetensors"))
     (tmp_path / "broken.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{not json")

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.records import PARSING_CLASSES
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceBackend, FaceDetector
 from fclip.faces.boxes import intersection_over_union
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_box
-from fclip.faces.lite import WEIGHTS, LiteBackend
-from fclip.faces.lite_network import FaceFinder, FaceReader, LiteNetworks, load_lite, save_lite, soft_argmax
+from fclip.faces.lite.backend import WEIGHTS, LiteBackend
+from fclip.faces.lite.network import FaceFinder, FaceReader, LiteNetworks, load_lite, save_lite, soft_argmax
 from fclip.faces.registry import create_backend
+from fclip.records import PARSING_CLASSES
 from fclip.synth.augment import pictures_without_face
 from fclip.synth.pool import HELD_OUT, Pool, class_names, make_pool
 from fclip.synth.train_lite import lite_figures
@@ -213,8 +213,8 @@ def test_network_shapes_and_soft_argmax() -> None:
 
 
 def test_real_clip_of_one_face(backend: LiteBackend, samples: Path) -> None:
-    from fclip.data.sampling import SamplingPlan
-    from fclip.data.video import read_clip
+    from fclip.data.media.sampling import SamplingPlan
+    from fclip.data.media.video import read_clip
 
     frames = read_clip(samples / "clips" / "single_face.mp4", SamplingPlan(12)).frames
     assert sum(len(boxes) > 0 for boxes in backend.detect(frames)) >= 11

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.records import PARSING_CLASSES
 from fclip.errors import UsageError
 from fclip.faces.landmarks import landmark_parts, table
 from fclip.faces.maps import STYLES, flip_landmarks, flip_parsing, landmark_images, parsing_images
+from fclip.records import PARSING_CLASSES
 
 STEP = 1 / 255
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.data.packed import PackedSample
-from fclip.data.records import PARSING_CLASSES
-from fclip.data.sheet import draw_clips
+from fclip.data.storage.packed import PackedSample
+from fclip.data.storage.sheet import draw_clips
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceBackend, FaceDetector
 from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts, table
-from fclip.faces.mesh import matrix_to_pose
+from fclip.faces.mediapipe.mesh import matrix_to_pose
 from fclip.faces.registry import create_backend
 from fclip.faces.tracks import fill_gaps
+from fclip.records import PARSING_CLASSES
 from tests.faces.clips import decode, picture
 
 pytest.importorskip("mediapipe")
@@ -246,7 +246,7 @@ def test_nothing_on_stderr_not_even_at_exit(samples: Path, models_dir: Path) -> 
 
 
 def test_the_librarys_messages_go_to_the_log(backend, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "fclip.faces.mediapipe"), pytest.raises(ClipFailure):
+    with caplog.at_level(logging.DEBUG, "fclip.faces.mediapipe.backend"), pytest.raises(ClipFailure):
         backend.analyze(np.zeros((1, 40, 40, 3), np.uint8))
     assert any(record.levelno == logging.DEBUG for record in caplog.records)
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fclip.data.records import FaceTrack
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
 from fclip.faces import registry
 from fclip.faces.base import FaceBackend, FaceDetector, analyze_clips, check_frames, milliseconds
 from fclip.faces.registry import create_backend, create_detector, list_backends
+from fclip.records import FaceTrack
 
 CLIP = np.full((3, 8, 10, 3), 90, np.uint8)
 
@@ -91,7 +91,9 @@ def test_state_tells_what_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "find_spec", lambda name: object())
     assert {row.name: row.state for row in list_backends()} == {
-        "facexformer": "no weights yet", "mediapipe": "no weights yet", "lite": "ready"
+        "facexformer": "no weights yet",
+        "mediapipe": "no weights yet",
+        "lite": "ready",
     }
     (tmp_path / "facexformer.safetensors").touch()
     assert next(row.state for row in list_backends() if row.name == "facexformer") == "ready"
@@ -109,8 +111,12 @@ def test_clips_one_by_one_and_together() -> None:
 @pytest.mark.parametrize(
     "frames",
     [
-        np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4, 3), np.float32), np.zeros((0, 4, 4, 3), np.uint8),
-        np.zeros((1, 4, 0, 3), np.uint8), np.zeros((1, 4, 4, 4), np.uint8), [[1]],
+        np.zeros((2, 4, 4), np.uint8),
+        np.zeros((2, 4, 4, 3), np.float32),
+        np.zeros((0, 4, 4, 3), np.uint8),
+        np.zeros((1, 4, 0, 3), np.uint8),
+        np.zeros((1, 4, 4, 4), np.uint8),
+        [[1]],
     ],
 )
 def test_frames_of_a_wrong_kind(frames: Any) -> None:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fclip.data.records import PARSING_CLASSES, FaceTrack
 from fclip.errors import ClipFailure
 from fclip.faces.boxes import intersection_over_union, without_doubles
 from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
 from fclip.faces.linking import link, scene_cuts
 from fclip.faces.smoothing import bilateral
 from fclip.faces.tracks import fill_gaps, smooth_track
+from fclip.records import PARSING_CLASSES, FaceTrack
 from tests.faces.clips import decode
 
 SECONDS = np.arange(40) / 25
@@ -164,7 +164,10 @@ def _track(count: int) -> FaceTrack:
     landmarks = np.random.default_rng(0).random((68, 2)).astype(np.float32)[None] + 0.01 * ramp[:, None, None]
     return FaceTrack(
         np.repeat(ramp[:, None, None], 12, 1).repeat(10, 2).astype(np.uint8) % len(PARSING_CLASSES),
-        landmarks, np.ones(count, np.float32), np.tile(0.1 * ramp[:, None], (1, 52)), np.tile(ramp[:, None], (1, 3)),
+        landmarks,
+        np.ones(count, np.float32),
+        np.tile(0.1 * ramp[:, None], (1, 52)),
+        np.tile(ramp[:, None], (1, 3)),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fclip.models.finecliper import FineCliper
+from fclip.models.finecliper.model import FineCliper
 
 
 def plain_attention(block: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:

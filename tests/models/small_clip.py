@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fclip.models import create_model
-from fclip.models.finecliper import FineCliper
+from fclip.models.finecliper.model import FineCliper
 
 CLASSES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 FRAMES, SIZE, PATCHES, WIDTH, JOINT = 3, 32, 4, 128, 32
@@ -56,8 +56,11 @@ def make_batch(model: FineCliper, clips: int = 2, seed: int = 0, labels: bool = 
     """A random batch with every modality of `model`."""
     generator = torch.Generator().manual_seed(seed)
     size = model.preprocess.image_size
-    batch = {name: torch.randn(clips, model.frames, 3, size, size, generator=generator)
-             for name in model.modalities if name != "caption"}
+    batch = {
+        name: torch.randn(clips, model.frames, 3, size, size, generator=generator)
+        for name in model.modalities
+        if name != "caption"
+    }
     if "caption" in model.modalities:
         texts = ["her eyes widen slowly, and both eyebrows rise", "his lips are pressed together", "she smiles"]
         batch["captions"] = model.tokenizer([texts[i % 3] for i in range(clips)], context_length=248)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fclip.errors import FclipError, UsageError
 from fclip.models import load_model
+from fclip.models.backbone.clip import load_clip
+from fclip.models.baselines.emoclip import cut_tokens
 from fclip.models.checkpoint import save_checkpoint
-from fclip.models.clip import load_clip
-from fclip.models.emoclip import cut_tokens
 from fclip.models.heads import contrastive_loss, same_text
 from fclip.models.registry import create_model
 

@@ -16,8 +16,8 @@ from small_clip import SMALL, add_config
 from torch import Tensor
 
 from fclip.errors import FclipError, UsageError
-from fclip.models.clip import LoadedClip, clip_config, encode_frames, encode_text, load_clip
-from fclip.models.tiny import TINY_WEIGHTS, load_tiny_state, save_tiny
+from fclip.models.backbone.clip import LoadedClip, clip_config, encode_frames, encode_text, load_clip
+from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, save_tiny
 from fclip.models.weights import weights_sha256
 
 TEXTS = ["a face", "A person with an expression of no fear.", "her eyebrows are drawn together, her lips are pressed"]
@@ -33,21 +33,34 @@ def openai_file(path: Path, clip: LoadedClip, **extra: Tensor) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "reason"), [
-    ("RN50", "ResNet"), ("coca_ViT-B-32", "attention pooling"), ("ViT-H-14-CLIPA", "class token"),
-    ("ViT-B-16-SigLIP", "timm's vit_base_patch16_siglip_224"), ("roberta-ViT-B-32", "roberta-base"),
-    ("ViT-H-14-worldwide", "tokenizer is facebook/xlm-v-base"), ("convnext_base", "timm's convnext_base"),
-])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("RN50", "ResNet"),
+        ("coca_ViT-B-32", "attention pooling"),
+        ("ViT-H-14-CLIPA", "class token"),
+        ("ViT-B-16-SigLIP", "timm's vit_base_patch16_siglip_224"),
+        ("roberta-ViT-B-32", "roberta-base"),
+        ("ViT-H-14-worldwide", "tokenizer is facebook/xlm-v-base"),
+        ("convnext_base", "timm's convnext_base"),
+    ],
+)
 def test_other_towers_are_refused_by_name_with_the_reason(name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=f"{name}.*cannot be used: .*{reason}"):
         load_clip(name, "random")
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"vision": {"qk_norm": True}}, "qk_norm"), ({"text": {"scale_heads": True}}, "scale_heads"),
-    ({"vision": {"pool_type": "avg"}}, "class token"), ({"vision": {"patch_dropout": 0.5}}, "drops patches"),
-    ({"text": {"no_causal_mask": True}}, "causal"), ({"text": {"proj_bias": True}}, "projection"),
-])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"vision": {"qk_norm": True}}, "qk_norm"),
+        ({"text": {"scale_heads": True}}, "scale_heads"),
+        ({"vision": {"pool_type": "avg"}}, "class token"),
+        ({"vision": {"patch_dropout": 0.5}}, "drops patches"),
+        ({"text": {"no_causal_mask": True}}, "causal"),
+        ({"text": {"proj_bias": True}}, "projection"),
+    ],
+)
 def test_blocks_that_compute_something_else_are_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         load_clip(add_config("fclip-refused", **changes), "random")
@@ -59,10 +72,17 @@ def test_an_unknown_name_lists_the_usable_ones() -> None:
     assert clip_config("ViT-B-16")["quick_gelu"] is True
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"quick_gelu": False}, {"vision": {"ls_init_value": 0.3}, "text": {"ls_init_value": 0.2}},
-    {"vision": {"no_ln_pre": True}}, {"vision": {"norm_kwargs": {"eps": 0.1}}, "text": {"context_length": 24}},
-], ids=["quick", "gelu", "layer-scale", "no-ln-pre", "eps"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"quick_gelu": False},
+        {"vision": {"ls_init_value": 0.3}, "text": {"ls_init_value": 0.2}},
+        {"vision": {"no_ln_pre": True}},
+        {"vision": {"norm_kwargs": {"eps": 0.1}}, "text": {"context_length": 24}},
+    ],
+    ids=["quick", "gelu", "layer-scale", "no-ln-pre", "eps"],
+)
 def test_encoders_equal_open_clip(changes: dict[str, Any]) -> None:
     clip = load_clip(add_config("fclip-changed", **changes), "random")
     images = torch.randn(3, 3, 32, 32)
@@ -94,8 +114,12 @@ def test_the_hash_is_of_the_values_not_of_the_file(small: LoadedClip, tmp_path: 
 
 def test_openai_scalars_and_farl_extras_are_left_out_the_rest_is_strict(small: LoadedClip, tmp_path: Path) -> None:
     scalars = {name: torch.tensor(77) for name in ("input_resolution", "context_length", "vocab_size")}
-    farl = {"visual.lm_transformer.resblocks.0.ln_1.weight": torch.ones(4), "visual.ln_lm.bias": torch.ones(4),
-            "visual.lm_head.weight": torch.ones(4, 4), "visual.mask_token": torch.ones(4)}
+    farl = {
+        "visual.lm_transformer.resblocks.0.ln_1.weight": torch.ones(4),
+        "visual.ln_lm.bias": torch.ones(4),
+        "visual.lm_head.weight": torch.ones(4, 4),
+        "visual.mask_token": torch.ones(4),
+    }
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": {**small.model.state_dict(), **scalars, **farl}}, path)
     assert load_clip(SMALL, path).sha256 == small.sha256

@@ -20,12 +20,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from fclip.cli.app import app
-from fclip.data.shards import parse_frame_sample, read_shard
-from fclip.data.splits import Splits, write_classes, write_splits
-from fclip.engine.predictions import read_predictions
+from fclip.data.storage.shards import parse_frame_sample, read_shard
+from fclip.data.storage.splits import Splits, write_classes, write_splits
+from fclip.engine.evaluate.predictions import read_predictions
 from fclip.errors import FclipError, UsageError
 from fclip.models import load_model
-from fclip.models.clip import load_clip
+from fclip.models.backbone.clip import load_clip
 from fclip.models.convert import KINDS, convert
 from fclip.models.convert.words import recover_texts
 from fclip.models.registry import create_model

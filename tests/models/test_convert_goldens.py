@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fclip.models import load_model, registry
-from fclip.models.clip import encode_text, load_clip
+from fclip.models.backbone.clip import encode_text, load_clip
+from fclip.models.baselines.descriptions import read_descriptions
 from fclip.models.convert import checkpoints, convert
-from fclip.models.descriptions import read_descriptions
 from fclip.models.heads import cosine_logits
 
 

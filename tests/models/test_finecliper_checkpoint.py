@@ -14,9 +14,9 @@ from small_clip import CLASSES, FRAMES, SMALL, VARIANTS, build, make_batch
 
 import fclip
 from fclip.errors import FclipError
+from fclip.models.backbone.clip import load_clip
 from fclip.models.checkpoint import load_checkpoint, load_model, save_checkpoint
-from fclip.models.clip import load_clip
-from fclip.models.finecliper import FineCliper
+from fclip.models.finecliper.model import FineCliper
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +106,17 @@ def test_other_classes_are_refused_by_both_lists(saved: Path) -> None:
     assert load_model(saved, classes=CLASSES).classes == CLASSES
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"prompts": {"positive": ["a"], "negative": ["b"]}}, "prompts differs"),
-    ({"clip_sha256": "0" * 64}, "clip_sha256 differs: the checkpoint has 0000"),
-    ({"format": "fclip-9"}, "not a checkpoint of format fclip-1, but of 'fclip-9'"),
-    ({"options": {"scales": 1}}, "has no option 'scales'"),
-    ({"frames": 5}, r"frames.temporal_embedding has shape \(1, 3, 128\), expected \(1, 5, 128\)|faces.temporal"),
-    ({"variant": "star"}, r"has unexpected 1 tensor\(s\): proj.caption|longclip"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompts": {"positive": ["a"], "negative": ["b"]}}, "prompts differs"),
+        ({"clip_sha256": "0" * 64}, "clip_sha256 differs: the checkpoint has 0000"),
+        ({"format": "fclip-9"}, "not a checkpoint of format fclip-1, but of 'fclip-9'"),
+        ({"options": {"scales": 1}}, "has no option 'scales'"),
+        ({"frames": 5}, r"frames.temporal_embedding has shape \(1, 3, 128\), expected \(1, 5, 128\)|faces.temporal"),
+        ({"variant": "star"}, r"has unexpected 1 tensor\(s\): proj.caption|longclip"),
+    ],
+)
 def test_a_file_that_differs_is_refused_saying_which(saved: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(FclipError, match=message):
         load_model(rewrite(saved, **change))

@@ -10,8 +10,8 @@ from torch import Tensor
 from fclip.errors import FclipError
 from fclip.faces.maps import flip_landmarks, flip_parsing, landmark_images, parsing_images
 from fclip.models import create_model
-from fclip.models.explain import explain
-from fclip.models.finecliper import FineCliper
+from fclip.models.finecliper.explain import explain
+from fclip.models.finecliper.model import FineCliper
 from fclip.synth.clips import render_clip, sample_clip
 
 
@@ -79,15 +79,18 @@ def views() -> dict[str, dict[str, Tensor]]:
     parsing, landmarks = torch.from_numpy(clip.parsing)[None], torch.from_numpy(clip.landmarks)[None]
     frames = torch.from_numpy(clip.frames)[None].permute(0, 1, 4, 2, 3) / 255
     seen = {"frames": frames, "parsing": parsing_images(parsing), "landmarks": landmark_images(landmarks, 80)}
-    turned = {"frames": frames.flip(-1), "parsing": parsing_images(flip_parsing(parsing)),
-              "landmarks": landmark_images(flip_landmarks(landmarks), 80)}
+    turned = {
+        "frames": frames.flip(-1),
+        "parsing": parsing_images(flip_parsing(parsing)),
+        "landmarks": landmark_images(flip_landmarks(landmarks), 80),
+    }
     images = {name: image.flip(-1) for name, image in seen.items()}
     sides = torch.isin(parsing.flip(-1), torch.tensor([2, 3, 4, 5]))  # brows and eyes, (1, T, 80, 80)
     return {"seen": seen, "images": images, "turned": turned, "sides": {"parsing": sides}}
 
 
 def test_a_turned_clip_is_the_flipped_image_but_for_the_colours_of_left_and_right(
-    views: dict[str, dict[str, Tensor]]
+    views: dict[str, dict[str, Tensor]],
 ) -> None:
     turned, images = views["turned"], views["images"]
     assert torch.equal(turned["frames"], images["frames"])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.models.similarity import fuse, fusion_loss
+from fclip.models.finecliper.fusion import fuse, fusion_loss
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -21,8 +21,13 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def reference(
-    features: np.ndarray, positive: np.ndarray, negative: np.ndarray, labels: np.ndarray, tau: float,
-    fixed: list[float] | None, normalize: bool,
+    features: np.ndarray,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    labels: np.ndarray,
+    tau: float,
+    fixed: list[float] | None,
+    normalize: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """METHOD 2.6 clip by clip, modality by modality: weights, fused vectors, logits, loss."""
     weights, fused, logits, losses = [], [], [], []
@@ -40,8 +45,13 @@ def reference(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    clips=st.integers(1, 4), modalities=st.integers(1, 4), classes=st.integers(2, 43), seed=st.integers(0, 2**31),
-    tau=st.sampled_from([0.01, 0.07, 1.0]), normalize=st.booleans(), fixed=st.booleans(),
+    clips=st.integers(1, 4),
+    modalities=st.integers(1, 4),
+    classes=st.integers(2, 43),
+    seed=st.integers(0, 2**31),
+    tau=st.sampled_from([0.01, 0.07, 1.0]),
+    normalize=st.booleans(),
+    fixed=st.booleans(),
 )
 def test_fusion_and_loss_equal_numpy(
     clips: int, modalities: int, classes: int, seed: int, tau: float, normalize: bool, fixed: bool

@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fclip.models.attention import plain_block
-from fclip.models.clip import LoadedClip, clip_config, embed_images, encode_frames, encode_text, load_clip
+from fclip.models.backbone.attention import plain_block
+from fclip.models.backbone.clip import LoadedClip, clip_config, embed_images, encode_frames, encode_text, load_clip
 from fclip.models.convert import convert
-from fclip.models.frames import FrameEncoder
-from fclip.models.texts import CaptionTower
+from fclip.models.finecliper.frames import FrameEncoder
+from fclip.models.finecliper.texts import CaptionTower
 
 
 class Golden:
@@ -95,8 +95,9 @@ def test_clip_vit_b16(golden: Callable[[str], Golden], clip_b16: LoadedClip) -> 
 def test_clip_vit_b32(golden: Callable[[str], Golden]) -> None:
     """The image tower; the golden has no texts."""
     gold = golden("clip_vit_b32")
-    visual = image_tower("ViT-B-32", {k.removeprefix("visual."): v for k, v in gold.state(but="t").items()
-                                      if k.startswith("visual.")})
+    visual = image_tower(
+        "ViT-B-32", {k.removeprefix("visual."): v for k, v in gold.state(but="t").items() if k.startswith("visual.")}
+    )
     images = gold.input("images")
     tokens = class_tokens(visual, images)
     gold.check("visual_block0_cls", tokens[0])

@@ -10,9 +10,9 @@ from plain_rendering import plain_loss
 from small_clip import CLASSES, FRAMES, VARIANTS, build, make_batch
 
 from fclip.models import create_model
+from fclip.models.backbone.clip import LoadedClip, clip_config
 from fclip.models.base import ExpressionModel, ModelSpec
-from fclip.models.clip import LoadedClip, clip_config
-from fclip.models.finecliper import FineCliper, Options
+from fclip.models.finecliper.model import FineCliper, Options
 from fclip.models.registry import find_variant
 
 COUNTS = {"base": 13_824_768, "star": 19_963_008, "dagger": 14_086_912, "star-dagger": 20_225_152}
@@ -36,10 +36,18 @@ def check_identity(model: FineCliper, clips: int = 2, tolerance: float = 1e-5) -
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("options", [
-    {}, {"text_adapter_position": "after"}, {"text_adapters": "positive"}, {"text_adapters": "none"},
-    {"video_adapters": False}, {"scale": 0.7},
-], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"text_adapter_position": "after"},
+        {"text_adapters": "positive"},
+        {"text_adapters": "none"},
+        {"video_adapters": False},
+        {"scale": 0.7},
+    ],
+    ids=str,
+)
 def test_untrained_is_plain_clip(variant: str, options: dict[str, object]) -> None:
     check_identity(build(variant, **options))
 
@@ -84,22 +92,31 @@ def test_parts_of_the_count(full_size: LoadedClip) -> None:
         part = name if name.startswith("proj") or "temporal_embedding" in name else name.split(".blocks")[0]
         parts[part] = parts.get(part, 0) + tensor.numel()
     assert parts == {
-        "frames": 36 * 295_872, "frames.temporal_embedding": 12_288, "faces": 36 * 148_320,
-        "faces.temporal_embedding": 12_288, "text.positive": 12 * 131_712, "text.negative": 12 * 131_712,
-        "proj.parsing": 393_216, "proj.landmarks": 393_216, "proj.caption": 262_144,
+        "frames": 36 * 295_872,
+        "frames.temporal_embedding": 12_288,
+        "faces": 36 * 148_320,
+        "faces.temporal_embedding": 12_288,
+        "text.positive": 12 * 131_712,
+        "text.negative": 12 * 131_712,
+        "proj.parsing": 393_216,
+        "proj.landmarks": 393_216,
+        "proj.caption": 262_144,
     }
 
 
-@pytest.mark.parametrize(("variant", "options", "removed"), [
-    ("base", {"text_adapters": "positive"}, 12 * 131_712),
-    ("base", {"text_adapters": "none"}, 24 * 131_712),
-    ("base", {"video_adapters": False}, 36 * 295_872 + 12_288),
-    ("star", {"frames_level": False}, 36 * 295_872 + 12_288),
-    ("star", {"parsing": False}, 393_216),
-    ("star", {"landmarks": False}, 393_216),
-    ("star", {"parsing": False, "landmarks": False}, COUNTS["star"] - COUNTS["base"]),
-    ("dagger", {"frames_level": False}, 36 * 295_872 + 12_288),
-])
+@pytest.mark.parametrize(
+    ("variant", "options", "removed"),
+    [
+        ("base", {"text_adapters": "positive"}, 12 * 131_712),
+        ("base", {"text_adapters": "none"}, 24 * 131_712),
+        ("base", {"video_adapters": False}, 36 * 295_872 + 12_288),
+        ("star", {"frames_level": False}, 36 * 295_872 + 12_288),
+        ("star", {"parsing": False}, 393_216),
+        ("star", {"landmarks": False}, 393_216),
+        ("star", {"parsing": False, "landmarks": False}, COUNTS["star"] - COUNTS["base"]),
+        ("dagger", {"frames_level": False}, 36 * 295_872 + 12_288),
+    ],
+)
 def test_a_switch_removes_its_parameters(
     variant: str, options: dict[str, object], removed: int, full_size: LoadedClip
 ) -> None:

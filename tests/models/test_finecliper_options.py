@@ -11,8 +11,8 @@ from small_clip import CLASSES, FRAMES, SMALL, VARIANTS, build, make_batch
 
 from fclip.errors import FclipError, UsageError
 from fclip.models import create_model, variants
-from fclip.models.clip import encode_text
-from fclip.models.finecliper import label_prompts
+from fclip.models.backbone.clip import encode_text
+from fclip.models.finecliper.model import label_prompts
 
 
 def test_every_variant_is_registered_under_its_functions_name() -> None:
@@ -24,40 +24,49 @@ def test_every_variant_is_registered_under_its_functions_name() -> None:
         assert (model.recipe.optimizer, model.recipe.lr, model.recipe.epochs) == ("sgd", 3e-4, 30)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"variant": "star-daggr"}, r"unknown variant 'star-daggr' \(did you mean star-dagger.*variants: base, star"),
-    ({"negativ_word": "less"}, r"no option 'negativ_word' \(did you mean negative_word\?\); options: text_adapters"),
-    ({"frobnicate": 1}, "no option 'frobnicate'; options"),
-    ({"text_adapters": "all"}, "option text_adapters .*must be one of none, positive, both, got 'all'"),
-    ({"scale": "big"}, "option scale .*must be float, got 'big'"),
-    ({"scale": True}, "option scale .*must be float, got True"),
-    ({"video_adapters": 1}, "option video_adapters .*must be bool, got 1"),
-    ({"fusion_weights": [1, "a"]}, r"option fusion_weights .*must be list\[float\] \| None"),
-    ({"fusion_weights": [1.0]}, "fusion_weights must be 4 numbers >= 0, not all 0, for frames, parsing, landmarks"),
-    ({"fusion_weights": [0, 0, 0, 0]}, "fusion_weights must be 4 numbers"),
-    ({"tau": 0}, "option tau must be greater than 0, got 0"),
-    ({"face_adapter_ratio": 0}, "face_adapter_ratio must be greater than 0"),
-    ({"variant": "base", "parsing": True}, "variant base has no parsing to switch on, only frames"),
-    ({"variant": "base", "frames_level": False}, "switch off all modalities of variant base"),
-    ({"classes": ["a"]}, "classes must be two or more different names"),
-    ({"classes": ["a", "a"]}, "classes must be two or more different names"),
-    ({"frames": 0}, "frames must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"variant": "star-daggr"}, r"unknown variant 'star-daggr' \(did you mean star-dagger.*variants: base, star"),
+        (
+            {"negativ_word": "less"},
+            r"no option 'negativ_word' \(did you mean negative_word\?\); options: text_adapters",
+        ),
+        ({"frobnicate": 1}, "no option 'frobnicate'; options"),
+        ({"text_adapters": "all"}, "option text_adapters .*must be one of none, positive, both, got 'all'"),
+        ({"scale": "big"}, "option scale .*must be float, got 'big'"),
+        ({"scale": True}, "option scale .*must be float, got True"),
+        ({"video_adapters": 1}, "option video_adapters .*must be bool, got 1"),
+        ({"fusion_weights": [1, "a"]}, r"option fusion_weights .*must be list\[float\] \| None"),
+        ({"fusion_weights": [1.0]}, "fusion_weights must be 4 numbers >= 0, not all 0, for frames, parsing, landmarks"),
+        ({"fusion_weights": [0, 0, 0, 0]}, "fusion_weights must be 4 numbers"),
+        ({"tau": 0}, "option tau must be greater than 0, got 0"),
+        ({"face_adapter_ratio": 0}, "face_adapter_ratio must be greater than 0"),
+        ({"variant": "base", "parsing": True}, "variant base has no parsing to switch on, only frames"),
+        ({"variant": "base", "frames_level": False}, "switch off all modalities of variant base"),
+        ({"classes": ["a"]}, "classes must be two or more different names"),
+        ({"classes": ["a", "a"]}, "classes must be two or more different names"),
+        ({"frames": 0}, "frames must be at least 1"),
+    ],
+)
 def test_errors_say_what_is_wrong_and_what_there_is(arguments: dict[str, Any], message: str) -> None:
     given = {"variant": "star-dagger", "clip": SMALL, "classes": CLASSES, "frames": 2, "clip_weights": "random"}
     with pytest.raises(UsageError, match=message):
         create_model(**{**given, **arguments})
 
 
-@pytest.mark.parametrize(("variant", "options", "modalities"), [
-    ("base", {}, ("frames",)),
-    ("star", {"frames_level": False}, ("parsing", "landmarks")),
-    ("star", {"frames_level": False, "landmarks": False}, ("parsing",)),
-    ("star", {"parsing": False}, ("frames", "landmarks")),
-    ("dagger", {"frames_level": False}, ("caption",)),
-    ("star-dagger", {"frames_level": False, "landmarks": False}, ("parsing", "caption")),
-    ("star-dagger", {}, ("frames", "parsing", "landmarks", "caption")),
-])
+@pytest.mark.parametrize(
+    ("variant", "options", "modalities"),
+    [
+        ("base", {}, ("frames",)),
+        ("star", {"frames_level": False}, ("parsing", "landmarks")),
+        ("star", {"frames_level": False, "landmarks": False}, ("parsing",)),
+        ("star", {"parsing": False}, ("frames", "landmarks")),
+        ("dagger", {"frames_level": False}, ("caption",)),
+        ("star-dagger", {"frames_level": False, "landmarks": False}, ("parsing", "caption")),
+        ("star-dagger", {}, ("frames", "parsing", "landmarks", "caption")),
+    ],
+)
 def test_any_subset_of_levels_runs_and_trains(
     variant: str, options: dict[str, Any], modalities: tuple[str, ...]
 ) -> None:
@@ -122,10 +131,17 @@ def test_fixed_weights_are_scaled_to_the_modalities_present() -> None:
     assert torch.equal(model(batch).weights, torch.ones(2, 1))
 
 
-@pytest.mark.parametrize("options", [
-    {"scale": 0.7}, {"negative_word": "less"}, {"fusion_normalize": True}, {"tau": 0.07},
-    {"text_adapter_position": "after"},
-], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 0.7},
+        {"negative_word": "less"},
+        {"fusion_normalize": True},
+        {"tau": 0.07},
+        {"text_adapter_position": "after"},
+    ],
+    ids=str,
+)
 def test_a_switch_changes_the_result(options: dict[str, Any]) -> None:
     plain, switched = build("star", trained=True).eval(), build("star", trained=True, **options).eval()
     batch = make_batch(plain)

@@ -13,8 +13,8 @@ from small_clip import SMALL, build
 from torch import Tensor
 
 from fclip.errors import FclipError
-from fclip.models.clip import LoadedClip, encode_text, load_clip
-from fclip.models.texts import CaptionTower, merge_longclip, stretch_positions
+from fclip.models.backbone.clip import LoadedClip, encode_text, load_clip
+from fclip.models.finecliper.texts import CaptionTower, merge_longclip, stretch_positions
 
 LONG = "First her face is relaxed. " + "Then the brows draw together, the lips press, and the gaze drops left. " * 8
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from fclip.errors import FclipError
 from fclip.faces.maps import landmark_images, parsing_images
 from fclip.models import create_model
-from fclip.models.clip import load_clip
-from fclip.models.finecliper import FineCliper
+from fclip.models.backbone.clip import load_clip
+from fclip.models.finecliper.model import FineCliper
 from fclip.synth.clips import render_clip, sample_clip
 
 
@@ -117,8 +117,11 @@ CLIPS = [("happiness", 3), ("surprise", 4), ("disgust", 5), ("sadness", 6)]
 def rendered() -> dict[str, Tensor]:
     """Eight rendered clips of four expressions, two persons each, 2 frames of 80 x 80."""
     classes = [label for label, _ in CLIPS]
-    clips = [render_clip(sample_clip(label, identity + 20 * twice, 7, classes), 80, 2)
-             for twice in (0, 1) for label, identity in CLIPS]
+    clips = [
+        render_clip(sample_clip(label, identity + 20 * twice, 7, classes), 80, 2)
+        for twice in (0, 1)
+        for label, identity in CLIPS
+    ]
 
     def normalise(images: Tensor) -> Tensor:
         return (images - 0.45) / 0.27
@@ -128,8 +131,9 @@ def rendered() -> dict[str, Tensor]:
     return {
         "frames": normalise(frames.permute(0, 1, 4, 2, 3) / 255),
         "parsing": normalise(parsing_images(torch.stack([torch.from_numpy(clip.parsing) for clip in clips]))),
-        "landmarks": normalise(landmark_images(torch.stack([torch.from_numpy(clip.landmarks) for clip in clips]), 80,
-                                               radius=3)),
+        "landmarks": normalise(
+            landmark_images(torch.stack([torch.from_numpy(clip.landmarks) for clip in clips]), 80, radius=3)
+        ),
         "captions": tokenizer([clip.caption for clip in clips], context_length=248),
         "labels": torch.tensor([classes.index(clip.label) for clip in clips]),
     }

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fclip.data.files import write_json
-from fclip.engine.metrics import summarise
-from fclip.engine.predictions import PredictionTable
-from fclip.engine.runs import RunFolder
+from fclip.engine.evaluate.metrics import summarise
+from fclip.engine.evaluate.predictions import PredictionTable
+from fclip.engine.train.run_folder import RunFolder
+from fclip.files import write_json
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 MODALITIES = {
@@ -43,12 +43,22 @@ def write_run(root: Path, variant: str, fold: str, seed: int, **facts: Any) -> P
     folder.mkdir(parents=True)
     table.write(folder / "eval" / "predictions.csv")
     result = {
-        "run": name, "dataset": dataset, "variant": variant, "clip": "tiny", "fold": fold, "seed": seed,
-        "selection": "last", "checkpoint_sha256": "0" * 64, "without": [], "set": [],
+        "run": name,
+        "dataset": dataset,
+        "variant": variant,
+        "clip": "tiny",
+        "fold": fold,
+        "seed": seed,
+        "selection": "last",
+        "checkpoint_sha256": "0" * 64,
+        "without": [],
+        "set": [],
         **summarise(table.true_indices(), table.matrix(), table.classes, draws=20),
-        "modalities": sorted(set(table.modalities)), "captions": None, "trainable": 1_000_000 + 1000 * len(variant),
+        "modalities": sorted(set(table.modalities)),
+        "captions": None,
+        "trainable": 1_000_000 + 1000 * len(variant),
         **facts,
-    }  # fmt: skip
+    }
     write_json(folder / "eval" / "results.json", result)
     run = RunFolder(folder)
     for step in range(1, steps + 1):

@@ -16,10 +16,16 @@ from tests.report.runs import write_comparison, write_run
 from tests.report.test_formats import WILD, explanations
 
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--hide-scrollbars",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
 WIDTHS = (390, 1280)
 OVERFLOWING = (
     "<!doctype html><body style='margin:0'><div style='width:500px'>x</div><img src='data:image/jpeg;base64,AA'>"
@@ -69,8 +75,16 @@ def measure(browser: str, folder, pages: list[tuple[int, str]]) -> list[dict]:
 
 def test_page_fits_phone_and_desk(browser, tmp_path):
     write_comparison(tmp_path, folds=1, seeds=1)
-    write_run(tmp_path, "base", "1", 0, name="wild", set=[f"negative_word={WILD}"], classes=(WILD, "a" * 60, "fear"),
-              dataset="demo11")  # fmt: skip
+    write_run(
+        tmp_path,
+        "base",
+        "1",
+        0,
+        name="wild",
+        set=[f"negative_word={WILD}"],
+        classes=(WILD, "a" * 60, "fear"),
+        dataset="demo11",
+    )
     write_explanations(tmp_path / "runs" / "demo7-dagger-fold1-seed0" / "eval" / "explanations.npz", explanations())
     report.run(report.Config(root=tmp_path, out=tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fclip.engine.predictions import read_predictions
+from fclip.engine.evaluate.predictions import read_predictions
 from fclip.report.explanations import class_similarities, read_explanations
-from fclip.report.figures import FOREGROUND
+from fclip.report.page.figures import FOREGROUND
 from fclip.stages import evaluate, report, train
 
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.errors import FclipError, MissingOutput, UsageError
-from fclip.report import plots
-from fclip.report.blocks import Flag, Heading, Interval, Measure, Picture, Pictures, Table, Text
 from fclip.report.explanations import Explanations, read_explanations, spread_over_classes, write_explanations
-from fclip.report.markup import render_latex, render_markdown
-from fclip.report.page import render_html
+from fclip.report.page import plots
+from fclip.report.page.blocks import Flag, Heading, Interval, Measure, Picture, Pictures, Table, Text
+from fclip.report.page.html import render_html
+from fclip.report.page.markup import render_latex, render_markdown
 from fclip.stages import report
 from tests.report.runs import SEVEN, write_comparison, write_run
 
@@ -110,8 +110,12 @@ def test_confusion_picture_is_a_png_with_the_same_bytes_each_time(tmp_path):
     assert data == (tmp_path / "b.png").read_bytes()
 
 
-BLOCKS = [Heading(WILD), Text(WILD), Text(WILD, note=True),
-          Table([WILD, "n"], [[WILD, 1.005], [Flag(WILD), None], ["x", 1234567]], WILD)]  # fmt: skip
+BLOCKS = [
+    Heading(WILD),
+    Text(WILD),
+    Text(WILD, note=True),
+    Table([WILD, "n"], [[WILD, 1.005], [Flag(WILD), None], ["x", 1234567]], WILD),
+]
 
 
 def test_wild_text_is_harmless_in_html():
@@ -165,11 +169,17 @@ def explanations(clips: int = 6, **change):
     rng = np.random.default_rng(0)
     labels = np.array([SEVEN[i % 3] for i in range(clips)])
     values = {
-        "keys": np.array([f"k{i}" for i in range(clips)]), "labels": labels, "classes": np.array(SEVEN),
-        "modalities": np.array(["frames", "caption"]), "positive": rng.random((clips, 2, 7)),
-        "negative": rng.random((clips, 2, 7)), "weights": rng.random((clips, 2)), "logits": rng.random((clips, 7)),
-        "frames": rng.integers(0, 255, (clips, 4, 20, 20, 3), np.uint8), "attention": rng.random((clips, 4, 5, 5)),
-    }  # fmt: skip
+        "keys": np.array([f"k{i}" for i in range(clips)]),
+        "labels": labels,
+        "classes": np.array(SEVEN),
+        "modalities": np.array(["frames", "caption"]),
+        "positive": rng.random((clips, 2, 7)),
+        "negative": rng.random((clips, 2, 7)),
+        "weights": rng.random((clips, 2)),
+        "logits": rng.random((clips, 7)),
+        "frames": rng.integers(0, 255, (clips, 4, 20, 20, 3), np.uint8),
+        "attention": rng.random((clips, 4, 5, 5)),
+    }
     return Explanations(**{**values, **change})
 
 

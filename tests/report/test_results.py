@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.engine import metrics
-from fclip.engine.aggregate import format_table
-from fclip.engine.predictions import read_predictions
+from fclip.engine.evaluate import metrics
+from fclip.engine.evaluate.aggregate import format_table
+from fclip.engine.evaluate.predictions import read_predictions
 from fclip.errors import UsageError
-from fclip.report.blocks import Flag, Heading, Table, Text
 from fclip.report.intervals import FoldClips, fold_clips, fold_mean_intervals
 from fclip.report.logs import BINS, mean_curve, read_log
+from fclip.report.page.blocks import Flag, Heading, Table, Text
 from fclip.report.published import find_table, published_figures, published_methods, published_tables
 from fclip.report.results import (
     caveats,
@@ -53,11 +53,16 @@ def test_runs_with_other_settings_are_rows_of_their_own_and_named_by_them(tmp_pa
     """Folds are averaged within one setting; what differs stands in the method's name, what does not stays out."""
     for lr in (0.1, 0.2):
         for fold in ("1", "2"):
-            write_run(tmp_path, "base", fold, 0, name=f"base-{lr}-{fold}", skill=lr * 4, settings={"lr": lr, "epochs": 8})
+            write_run(
+                tmp_path, "base", fold, 0, name=f"base-{lr}-{fold}", skill=lr * 4, settings={"lr": lr, "epochs": 8}
+            )
     write_run(tmp_path, "star", "1", 0, settings={"lr": 0.3, "epochs": 8})
     rows = rows_of(tmp_path)
     assert sorted((method_name(row), row["folds"]) for row in rows) == [
-        ("base (lr=0.1)", ["1", "2"]), ("base (lr=0.2)", ["1", "2"]), ("star", ["1"])]  # fmt: skip
+        ("base (lr=0.1)", ["1", "2"]),
+        ("base (lr=0.2)", ["1", "2"]),
+        ("star", ["1"]),
+    ]
     assert sum("lr=0." in line for line in format_table(rows)) == 2
 
 
@@ -233,12 +238,13 @@ def test_curves_are_means_over_runs_and_survive_torn_logs(tmp_path):
 
 
 def test_headings_of_papers_tables_only_with_real_data(tmp_path):
-    from fclip.report.sections import result_sections
+    from fclip.report.page.sections import result_sections
 
     write_comparison(tmp_path, folds=1, seeds=1)
     assert [b.text for b in result_sections(rows_of(tmp_path), None) if isinstance(b, Heading)] == [
-        "Results", "Recall of each class"
-    ]  # fmt: skip
+        "Results",
+        "Recall of each class",
+    ]
     for variant in ("base", "star"):
         write_run(tmp_path, variant, "1", 0, dataset="dfew", clip="ViT-B-16")
     headings = [b.text for b in result_sections(rows_of(tmp_path), None) if isinstance(b, Heading)]

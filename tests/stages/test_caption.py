@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fclip.data.jsonl import read_captions, write_captions
+from fclip.data.storage.captions import read_captions, write_captions
 from fclip.errors import FclipError, UsageError
 from fclip.stages import caption, pack, preprocess, train
 from tests.captions.chat_server import chat_server, completion

@@ -13,7 +13,7 @@ from fclip.stages import face_analyze
 
 PACKAGE = """
 import numpy as np
-from fclip.data.records import FaceTrack
+from fclip.records import FaceTrack
 
 class Blinkered:
     name = "blinkered"

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.data.records import FrameSample
-from fclip.data.shards import ShardWriter, frame_sample_fields, read_shard
+from fclip.data.storage.shards import ShardWriter, frame_sample_fields, read_shard
 from fclip.errors import FclipError
+from fclip.records import FrameSample
 from fclip.stages import caption, face_analyze, pack, preprocess, refine
 
 

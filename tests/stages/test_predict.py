@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from fclip.data.video import iter_frames, write_video
+from fclip.data.media.video import iter_frames, write_video
 from fclip.errors import FclipError, UsageError
 from fclip.stages import predict, train
 
@@ -118,7 +118,9 @@ def pair(workspace, tmp_path_factory):
 
 
 def test_all_faces_keep_their_number_and_place(trained, pair, tmp_path):
-    found = run(trained, pair, all_faces=True, window=0.6, stride=0.3, out=tmp_path / "p.csv", render=tmp_path / "o.mp4")
+    found = run(
+        trained, pair, all_faces=True, window=0.6, stride=0.3, out=tmp_path / "p.csv", render=tmp_path / "o.mp4"
+    )
     result = found.values["predictions"][0]
     assert [face["face"] for face in result["faces"]] == [1, 2]
     middle = next(iter_frames(pair))[1].shape[1] / 2

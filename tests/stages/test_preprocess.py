@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.data.augment import Augmentation
-from fclip.data.clips import PackedClips, View
-from fclip.data.sampling import SamplingPlan, segment_centres
-from fclip.data.shards import parse_frame_sample, read_shard
-from fclip.data.video import read_clip, write_video
+from fclip.data.media.sampling import SamplingPlan, segment_centres
+from fclip.data.media.video import read_clip, write_video
+from fclip.data.storage.shards import parse_frame_sample, read_shard
+from fclip.data.training.access import PackedClips, View
+from fclip.data.training.augment import Augmentation
 from fclip.errors import FclipError, UsageError
 from fclip.stages import preprocess
 from fclip.synth.clips import render_clip, sample_clip
@@ -97,16 +97,24 @@ def test_four_real_faces(
         pytest.importorskip("mediapipe")
         monkeypatch.setenv("FCLIP_MODELS", str(request.getfixturevalue("models_dir")))
     (tmp_path / "source" / "neutral").mkdir(parents=True)
-    for name in ("odd/multi4_grid_720x576.mp4", "odd/faces_0_1_2_4_1.mp4", "odd/cuts_3speakers.mp4",
-                 "noface/blank_noface.mp4"):
+    for name in (
+        "odd/multi4_grid_720x576.mp4",
+        "odd/faces_0_1_2_4_1.mp4",
+        "odd/cuts_3speakers.mp4",
+        "noface/blank_noface.mp4",
+    ):
         shutil.copy(samples / name, tmp_path / "source" / "neutral")
     report = run(tmp_path / "source", tmp_path, crop=crop, frames="15", all_faces=True, max_failed=0.3)
     assert "failed: neutral_blank_noface: no face found in any of 15 frames" in report.lines
     found = shard_samples(tmp_path)
     four = [info for key, (_, info) in found.items() if key.startswith("neutral_multi4")]
     centres = [np.array(info["crop_boxes"]).reshape(-1, 2, 2).mean((0, 1)) for info in four]
-    assert sorted((bool(x > 360), bool(y > 288)) for x, y in centres) == [(a, b) for a in (False, True) for b in (False, True)]
-    for number, (_, info) in enumerate(sorted((info["times"][0], info) for key, (_, info) in found.items() if "cuts_3" in key)):
+    assert sorted((bool(x > 360), bool(y > 288)) for x, y in centres) == [
+        (a, b) for a in (False, True) for b in (False, True)
+    ]
+    for number, (_, info) in enumerate(
+        sorted((info["times"][0], info) for key, (_, info) in found.items() if "cuts_3" in key)
+    ):
         assert number <= info["times"][0] < info["times"][-1] < number + 1  # one second each
     seen = [info["track"] for key, (_, info) in found.items() if "faces_0_1_2_4_1" in key]
     numbers = [sum(track["from"] <= second <= track["to"] for track in seen) for second in (0.3, 0.9, 1.5, 2.1, 2.7)]
@@ -168,8 +176,11 @@ def test_all_real_files_go_through(samples: Path, tmp_path: Path) -> None:
         shutil.copyfile(path, target)
     report = run(tmp_path / "source", tmp_path, frames="4", max_failed=0.2)
     assert report.exit_code == 0 and report.counts["ok"] == 40
-    failed = [json.loads(line) for path in (tmp_path / "mine" / "frames").glob("*.failed.jsonl")
-              for line in path.read_text().splitlines()]
+    failed = [
+        json.loads(line)
+        for path in (tmp_path / "mine" / "frames").glob("*.failed.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     assert {row["key"] for row in failed} == {"odd_truncated", "odd_empty", "odd_text"}
     found = shard_samples(tmp_path)
     assert {frames.shape for frames, _ in found.values()} == {(4, 64, 64, 3)}

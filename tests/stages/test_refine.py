@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 
-from fclip.data.jsonl import read_captions
+from fclip.data.storage.captions import read_captions
 from fclip.stages import refine
 
 

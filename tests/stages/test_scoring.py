@@ -39,9 +39,20 @@ def test_folds_and_seeds_of_a_file_as_scikit_learn_scores_them(tmp_path):
     for seed in (0, 1):
         parts = [[r for r in rows if r[3] == fold and r[4] == seed] for fold in ("1", "2")]
         expected["war"].append(np.mean([sk.accuracy_score([r[1] for r in p], [r[2] for r in p]) for p in parts]))
-        expected["uar"].append(np.mean([
-            sk.recall_score([r[1] for r in p], [r[2] for r in p], labels=sorted({r[1] for r in p}), average="macro",
-                            zero_division=0) for p in parts]))  # fmt: skip
+        expected["uar"].append(
+            np.mean(
+                [
+                    sk.recall_score(
+                        [r[1] for r in p],
+                        [r[2] for r in p],
+                        labels=sorted({r[1] for r in p}),
+                        average="macro",
+                        zero_division=0,
+                    )
+                    for p in parts
+                ]
+            )
+        )
     for metric, values in expected.items():
         assert row[metric] == pytest.approx(np.mean(values))
         assert row[f"{metric}_deviation"] == pytest.approx(np.std(values))
@@ -57,8 +68,11 @@ def test_the_golden_of_the_reference_evaluation(parity, tmp_path):
     arrays = np.load(parity / "public" / "metrics.npz")
     for name, case in spec["cases"].items():
         true, guesses = arrays[f"{name}.targets"], arrays[f"{name}.predictions"]
-        write_csv(tmp_path / "p.csv", [[i, f"c{t}", f"c{p}"] for i, (t, p) in enumerate(zip(true, guesses, strict=True))],
-                  ["key", "true", "predicted"])  # fmt: skip
+        write_csv(
+            tmp_path / "p.csv",
+            [[i, f"c{t}", f"c{p}"] for i, (t, p) in enumerate(zip(true, guesses, strict=True))],
+            ["key", "true", "predicted"],
+        )
         (row,) = score(tmp_path / "p.csv")["results"]
         assert 100 * row["war"] == pytest.approx(case["war"], abs=1e-9)
         if case["uar"] is not None:
@@ -78,8 +92,14 @@ def evaluated(workspace, tmp_path_factory):
 
 def test_a_file_against_a_data_set_has_its_folds_and_figures(evaluated, tmp_path):
     root, ours = evaluated
-    tables = [list(csv.DictReader((root / "runs" / f"demo7-dagger-fold{fold}-seed0" / "eval" / "predictions.csv")
-                                  .read_text().splitlines())) for fold in "12"]  # fmt: skip
+    tables = [
+        list(
+            csv.DictReader(
+                (root / "runs" / f"demo7-dagger-fold{fold}-seed0" / "eval" / "predictions.csv").read_text().splitlines()
+            )
+        )
+        for fold in "12"
+    ]
     rows = [[row["key"], row["true"], row["predicted"]] for table in tables for row in table]
     path = tmp_path / "theirs.csv"
     columns = ["key", "true", "predicted"]
@@ -91,7 +111,10 @@ def test_a_file_against_a_data_set_has_its_folds_and_figures(evaluated, tmp_path
     assert "ece" in ours and "ece" not in row
     for change, message in [
         (rows[1:], "1 of 7 test clips of fold 1, seed 0 are missing, the first is"),
-        ([[rows[0][0], rows[3][1] if rows[3][1] != rows[0][1] else rows[4][1], rows[0][2]], *rows[1:]], "in .*packed, not"),
+        (
+            [[rows[0][0], rows[3][1] if rows[3][1] != rows[0][1] else rows[4][1], rows[0][2]], *rows[1:]],
+            "in .*packed, not",
+        ),
         ([["unheard-of", *rows[0][1:]], *rows[1:]], "unheard-of is not tested in any fold"),
         ([[*rows[0][:2], "joy"], *rows[1:]], "predicted class 'joy' is not among the classes"),
     ]:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fclip.cli.app import app
-from fclip.data.splits import Splits, write_classes, write_splits
+from fclip.data.storage.splits import Splits, write_classes, write_splits
 from tests.data.storage_files import packed_shard
 
 SETTINGS = {
@@ -32,8 +32,23 @@ def invoke(*arguments: object) -> dict:
 
 def train_and_test(packed: Path, out: Path, variant: str, *flags: str) -> dict:
     common = ("--dataset", "demo7", "--in", packed)
-    invoke("train", "--variant", variant, "--clip", "tiny", "--epochs", 1, "--batch-size", 14, "--root", out,
-           "--out", out / "run", *common, *flags)  # fmt: skip
+    invoke(
+        "train",
+        "--variant",
+        variant,
+        "--clip",
+        "tiny",
+        "--epochs",
+        1,
+        "--batch-size",
+        14,
+        "--root",
+        out,
+        "--out",
+        out / "run",
+        *common,
+        *flags,
+    )
     return invoke("eval", out / "run", "--root", out, *common)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fclip.config import ShardConfig, option
-from fclip.data.files import atomic_write
-from fclip.stages.runner import ShardResult, ShardTask, run_shards
+from fclip.files import atomic_write
+from fclip.runner.shards import ShardResult, ShardTask, run_shards
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fclip.data.records import PARSING_CLASSES
+from fclip.records import PARSING_CLASSES
 from fclip.synth.clips import ClipScript, RenderedClip, frame_indices, render_clip, sample_clip
 from fclip.synth.dataset import CLASSES
 from fclip.synth.identity import sample_identity

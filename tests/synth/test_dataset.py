@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fclip.data.video import write_video
+from fclip.data.media.video import write_video
 from fclip.errors import UsageError
 from fclip.synth.actions import CHANNELS, INDEX
 from fclip.synth.clips import frame_indices, render_clip, sample_clip
@@ -25,8 +25,11 @@ from fclip.synth.geometry import moved_landmarks, project, rotation
 
 def hashes(folder: Path) -> dict[str, str]:
     """Name -> sha256 of all files below the folder."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +104,9 @@ def test_parts_share_no_person_and_hold_all_classes() -> None:
 
 
 def test_data_sets_share_no_person_and_none_with_the_training_of_the_weights() -> None:
-    seven, eleven = (({clip.identity for clip in plan_dataset(name, 600, seed)}) for name, seed in
-                     (("demo7", 0), ("demo11", 0)))
+    seven, eleven = (
+        ({clip.identity for clip in plan_dataset(name, 600, seed)}) for name, seed in (("demo7", 0), ("demo11", 0))
+    )
     assert not seven & eleven and max(seven | eleven) < 100_000
     assert plan_dataset("demo7", 70, 0) == plan_dataset("demo7", 70, 0) != plan_dataset("demo7", 70, 1)
 

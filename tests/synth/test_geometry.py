@@ -55,10 +55,19 @@ def test_jaw_drop_lowers_chin_and_lower_lip_only() -> None:
     assert abs(moved[51, 1]) < 0.02 and np.allclose(moved[17:48], 0)
 
 
-@pytest.mark.parametrize(("unit", "points", "sign"), [
-    ("AU1", (21, 22), -1), ("AU4", (20, 21, 22, 23), 1), ("AU10", (50, 51, 52), -1), ("AU15", (48, 54), 1),
-    ("AU17", (8, 57), -1), ("AU16", (57, 66), 1), ("AU9", (31, 35), -1), ("AU27", (8, 57), 1),
-])
+@pytest.mark.parametrize(
+    ("unit", "points", "sign"),
+    [
+        ("AU1", (21, 22), -1),
+        ("AU4", (20, 21, 22, 23), 1),
+        ("AU10", (50, 51, 52), -1),
+        ("AU15", (48, 54), 1),
+        ("AU17", (8, 57), -1),
+        ("AU16", (57, 66), 1),
+        ("AU9", (31, 35), -1),
+        ("AU27", (8, 57), 1),
+    ],
+)
 def test_units_move_points_up_or_down(unit: str, points: tuple[int, ...], sign: int) -> None:
     moved = shift(**{unit: 1.0})
     assert (sign * moved[list(points), 1] > 0.03).all()

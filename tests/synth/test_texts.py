@@ -16,8 +16,12 @@ from fclip.synth.resources import table
 from fclip.synth.texts import describe
 
 DEMO11 = CLASSES["demo11"]
-EMOTION_WORDS = {word for states in table("phrases")["states"].values() for state in states
-                 for word in re.findall(r"[a-z]+", state.lower())}
+EMOTION_WORDS = {
+    word
+    for states in table("phrases")["states"].values()
+    for state in states
+    for word in re.findall(r"[a-z]+", state.lower())
+}
 EMOTION_WORDS -= {"looks", "is", "seems", "expresses", "shows", "no", "keeps", "a", "at", "let", "down", "loss"}
 EMOTION_WORDS |= {*DEMO11, "smile", "smiles", "frown", "frowns", "emotion"}
 
@@ -38,8 +42,11 @@ def test_movement_style_has_no_emotion_word() -> None:
 
 
 def test_movement_style_tells_part_direction_strength_and_order() -> None:
-    script = acted(Event("AU12_left", 0.2, 0.1, 0.1, 9, 1), Event("AU12_right", 0.2, 0.1, 0.1, 9, 1),
-                   Event("AU4", 1.0, 0.6, 0.1, 9, 1))
+    script = acted(
+        Event("AU12_left", 0.2, 0.1, 0.1, 9, 1),
+        Event("AU12_right", 0.2, 0.1, 0.1, 9, 1),
+        Event("AU4", 1.0, 0.6, 0.1, 9, 1),
+    )
     for seed in range(20):
         text = describe(script, np.random.default_rng(seed), "movement").lower()
         assert re.search(r"mouth corners|corners of the mouth", text) and re.search(r"rise|lift|pull up", text)

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from fclip.faces.landmarks import flip_landmarks
-from fclip.faces.lite import LiteBackend
-from fclip.models.clip import load_clip
-from fclip.models.tiny import load_tiny_state
+from fclip.faces.lite.backend import LiteBackend
+from fclip.models.backbone.clip import load_clip
+from fclip.models.backbone.tiny import load_tiny_state
 from fclip.synth.actions import UNITS
 from fclip.synth.augment import Square, degrade, occlude, pictures_without_face, relight
 from fclip.synth.pool import HELD_OUT, TRAINING, Pool, class_names, make_pool
@@ -147,9 +147,13 @@ def test_parts_of_a_text_are_runs_of_its_sentences() -> None:
     random = torch.Generator().manual_seed(0)
     parts = {_part("The brows rise. Then the jaw drops. It fades.", random) for _ in range(200)}
     assert parts == {
-        "The brows rise.", "Then the jaw drops.", "It fades.", "The brows rise. Then the jaw drops.",
-        "Then the jaw drops. It fades.", "The brows rise. Then the jaw drops. It fades.",
-    }  # fmt: skip
+        "The brows rise.",
+        "Then the jaw drops.",
+        "It fades.",
+        "The brows rise. Then the jaw drops.",
+        "Then the jaw drops. It fades.",
+        "The brows rise. Then the jaw drops. It fades.",
+    }
     assert _part("an expression of fear", random) == "an expression of fear"
 
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fclip.data.records import LANDMARKS, FaceTrack
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceDetector, check_frames
 from fclip.faces.crop import FaceBoxes, crop_faces, find_face_track
 from fclip.faces.facexformer.checkpoint import find_weights, load_network
 from fclip.faces.facexformer.network import IMAGE_SIZE
 from fclip.faces.weights import sha256_file
+from fclip.records import LANDMARKS, FaceTrack
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_FACE = 0.02  # share of pixels that must not be background, or the frame has no face
@@ -49,8 +49,12 @@ class FaceXFormerBackend:
     name = "facexformer"
 
     def __init__(
-        self, device: str = "cpu", weights: str | Path | None = None, batch_size: int = 32,
-        dtype: torch.dtype | None = None, detector: FaceDetector | None = None,
+        self,
+        device: str = "cpu",
+        weights: str | Path | None = None,
+        batch_size: int = 32,
+        dtype: torch.dtype | None = None,
+        detector: FaceDetector | None = None,
     ) -> None:
         path = Path(weights) if weights is not None else find_weights()
         self.device, self.batch_size, self.detector = torch.device(device), batch_size, detector
@@ -58,8 +62,11 @@ class FaceXFormerBackend:
         self.network = load_network(path).to(self.device)
         self.network.set_dtype(self.dtype)
         self.fingerprint = {
-            "backend": self.name, "weights": sha256_file(path), "dtype": str(self.dtype).removeprefix("torch."),
-            "detector": detector.name if detector else "none", "version": "1",
+            "backend": self.name,
+            "weights": sha256_file(path),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "detector": detector.name if detector else "none",
+            "version": "1",
         }
 
     def analyze(self, frames: np.ndarray, times: np.ndarray | None = None) -> FaceTrack:
@@ -95,7 +102,9 @@ class FaceXFormerBackend:
             return failure
         shape = frames.shape[:3]
         track = FaceTrack(
-            np.zeros(shape, np.uint8), np.zeros((shape[0], LANDMARKS, 2), np.float32), np.zeros(shape[0], np.float32),
+            np.zeros(shape, np.uint8),
+            np.zeros((shape[0], LANDMARKS, 2), np.float32),
+            np.zeros(shape[0], np.float32),
             pose=np.zeros((shape[0], 3), np.float32),
         )
         return _Work(frames, boxes, track)

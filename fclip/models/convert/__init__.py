@@ -22,8 +22,14 @@ from fclip.models.weights import write_weights
 
 WEIGHTS_FORMAT = "fclip-weights-1"
 KINDS: dict[str, Callable[[Archive, Given], Converted]] = {
-    "openai": weights.openai, "farl": weights.farl, "longclip": weights.longclip, "dfer-clip": checkpoints.dfer_clip,
-    "aim": weights.aim, "emoclip": checkpoints.emoclip, "facexformer": weights.facexformer, "coop": checkpoints.coop,
+    "openai": weights.openai,
+    "farl": weights.farl,
+    "longclip": weights.longclip,
+    "dfer-clip": checkpoints.dfer_clip,
+    "aim": weights.aim,
+    "emoclip": checkpoints.emoclip,
+    "facexformer": weights.facexformer,
+    "coop": checkpoints.coop,
     "cocoop": checkpoints.coop,  # told from CoOp by what the file holds
 }
 
@@ -39,8 +45,12 @@ class ConvertReport:
 
 
 def convert(
-    src: str | Path, out: str | Path, kind: str, classes: Sequence[str] | None = None,
-    clip: str | None = None, clip_weights: str | Path | None = None,
+    src: str | Path,
+    out: str | Path,
+    kind: str,
+    classes: Sequence[str] | None = None,
+    clip: str | None = None,
+    clip_weights: str | Path | None = None,
 ) -> ConvertReport:
     """Convert the file `src` of the given kind (see KINDS) into the safetensors file `out`, and say what was taken.
 
@@ -58,7 +68,11 @@ def convert(
     found = KINDS[kind](archive, Given(tuple(classes) if classes else None, clip, clip_weights))
     with src.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    metadata = {"format": FORMAT if "variant" in found.metadata else WEIGHTS_FORMAT, "fclip": fclip.__version__,
-                **found.metadata, "converted": {"from": kind, "sha256": digest}}
+    metadata = {
+        "format": FORMAT if "variant" in found.metadata else WEIGHTS_FORMAT,
+        "fclip": fclip.__version__,
+        **found.metadata,
+        "converted": {"from": kind, "sha256": digest},
+    }
     write_weights(out, found.tensors, metadata)
     return ConvertReport(tuple(found.taken), tuple(found.dropped), tuple(found.missing), metadata)

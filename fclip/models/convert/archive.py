@@ -23,9 +23,18 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_MODULES = 100_000
 MAX_PICKLE = 256 << 20  # bytes; the tree of names and shapes, without the numbers
 
-SAFE_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-               "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-               "BOOL": torch.bool}
+SAFE_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,14 @@ def _open_zip(path: Path) -> Archive:
             records = {info.filename: info for info in archive.infolist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
         raise FclipError(f"{path}: truncated or broken archive; download the file again") from None
-    root = next((name.removesuffix("data.pkl") for name in records if name.count("/") <= 1
-                 and name.rpartition("/")[2] == "data.pkl"), None)
+    root = next(
+        (
+            name.removesuffix("data.pkl")
+            for name in records
+            if name.count("/") <= 1 and name.rpartition("/")[2] == "data.pkl"
+        ),
+        None,
+    )
     if root is None:
         raise FclipError(f"{path}: a zip file, but no checkpoint of torch.save or torch.jit.save (it has no data.pkl)")
     data = _map(path)

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from fclip.errors import FclipError
-from fclip.models.clip import load_clip, weights_source
+from fclip.models.backbone.clip import load_clip, weights_source
+from fclip.models.baselines.descriptions import class_texts, read_descriptions
+from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.source import (
     Converted,
@@ -24,8 +26,6 @@ from fclip.models.convert.source import (
     visual_shapes,
 )
 from fclip.models.convert.words import recover_texts
-from fclip.models.descriptions import class_texts, read_descriptions
-from fclip.models.temporal import TemporalTransformer
 from fclip.models.weights import weights_sha256
 
 TEMPORAL_NAMES = (  # of the released code -> ours
@@ -49,8 +49,10 @@ def dfer_clip(archive: Archive, given: Given) -> Converted:
     given. Its text tower is stock CLIP, of which only the SHA-256 is kept. Released models see pixels in [0, 1].
     """
     state, ballast = find_state(archive)
-    parts = {prefix: under(state, prefix) for prefix in (
-        "image_encoder.", "temporal_net.", "prompt_learner.", "text_encoder.", "clip_model_.")}
+    parts = {
+        prefix: under(state, prefix)
+        for prefix in ("image_encoder.", "temporal_net.", "prompt_learner.", "text_encoder.", "clip_model_.")
+    }
     _refuse_others(archive, state, tuple(parts))
     name = find_clip(parts["image_encoder."], archive.path)
     what = f"{archive.path} as DFER-CLIP on {name}"
@@ -62,12 +64,20 @@ def dfer_clip(archive: Archive, given: Given) -> Converted:
     clip_text = read({k: t for k, t in parts["clip_model_."].items() if not k.startswith("visual.")}, torch.float32)
     texts, ids = recover_texts(prompt["token_suffix"].read(), clip_text["token_embedding.weight"], archive.path)
     classes = _classes(archive, given, len(texts))
-    kept = {**{f"image_encoder.{k}": t for k, t in parts["image_encoder."].items()},
-            **{f"temporal_net.{k}": t for k, t in temporal.items()}, "prompt_learner.ctx": prompt["ctx"]}
+    kept = {
+        **{f"image_encoder.{k}": t for k, t in parts["image_encoder."].items()},
+        **{f"temporal_net.{k}": t for k, t in temporal.items()},
+        "prompt_learner.ctx": prompt["ctx"],
+    }
     options = {
-        "context": prompt["ctx"].shape[-2], "class_specific": len(prompt["ctx"].shape) == 3, "position": "end",
-        "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal), "text_mode": "description",
-        "descriptions": dict(zip(classes, texts, strict=True)), "normalize": "none", "resize": "squash",
+        "context": prompt["ctx"].shape[-2],
+        "class_specific": len(prompt["ctx"].shape) == 3,
+        "position": "end",
+        "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal),
+        "text_mode": "description",
+        "descriptions": dict(zip(classes, texts, strict=True)),
+        "normalize": "none",
+        "resize": "squash",
     }
     metadata = _metadata("dfer-clip", name, weights_sha256(clip_text), classes, temporal, texts, options, given)
     epoch = archive.tree.get("epoch") if isinstance(archive.tree, dict) else None
@@ -90,10 +100,12 @@ def emoclip(archive: Archive, given: Given) -> Converted:
     classes = list(given.classes or read_descriptions(None))
     texts = class_texts(classes, "description")
     options = {
-        "objective": "captions", "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal),
+        "objective": "captions",
+        "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal),
         "head_width": temporal["blocks.0.out.weight"].shape[1] // HEADS,
         "mlp_width": temporal["blocks.0.up.weight"].shape[0],
-        "text_mode": "description", "descriptions": dict(zip(classes, texts, strict=True)),
+        "text_mode": "description",
+        "descriptions": dict(zip(classes, texts, strict=True)),
     }
     sha256 = weights_sha256(read(parts["backbone."], torch.float32))
     metadata = _metadata("emoclip", name, sha256, classes, {}, texts, options, given)
@@ -133,15 +145,28 @@ def coop(archive: Archive, given: Given) -> Converted:
 
 
 def _metadata(
-    variant: str, clip: str, sha256: str, classes: list[str], temporal: Stored, texts: list[str],
-    options: dict[str, Any], given: Given,
+    variant: str,
+    clip: str,
+    sha256: str,
+    classes: list[str],
+    temporal: Stored,
+    texts: list[str],
+    options: dict[str, Any],
+    given: Given,
 ) -> dict[str, Any]:
     """What fclip-1 says about a model; the frame count is that of the temporal transformer's positions, else 16."""
     frames = temporal["positions"].shape[1] - 1 if "positions" in temporal else 16
     return {
-        "variant": variant, "clip": clip, "clip_sha256": sha256, "clip_weights": weights_source(given.clip_weights),
-        "longclip_sha256": None, "longclip_weights": None, "classes": classes, "frames": frames,
-        "prompts": {"class": texts}, "options": options,
+        "variant": variant,
+        "clip": clip,
+        "clip_sha256": sha256,
+        "clip_weights": weights_source(given.clip_weights),
+        "longclip_sha256": None,
+        "longclip_weights": None,
+        "classes": classes,
+        "frames": frames,
+        "prompts": {"class": texts},
+        "options": options,
     }
 
 
@@ -158,10 +183,15 @@ def _check_prompt(prompt: Stored, shapes: dict[str, tuple[int, ...]], what: str)
     if suffix is None or ctx is None or len(suffix.shape) != 3 or len(ctx.shape) not in (2, 3):
         raise FclipError(f"{what}: lacks a prompt learner's ctx and token_suffix")
     classes, context = suffix.shape[0], ctx.shape[-2]
-    require(prompt, {
-        "ctx": (classes, context, width) if len(ctx.shape) == 3 else (context, width),
-        "token_prefix": (classes, 1, width), "token_suffix": (classes, length - 1 - context, width),
-    }, what)
+    require(
+        prompt,
+        {
+            "ctx": (classes, context, width) if len(ctx.shape) == 3 else (context, width),
+            "token_prefix": (classes, 1, width),
+            "token_suffix": (classes, length - 1 - context, width),
+        },
+        what,
+    )
     return prompt
 
 
@@ -185,8 +215,12 @@ def _temporal(state: Stored, width: int, what: str) -> Stored:
 
 def _meta_shapes(width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
     hidden = width_in // 16
-    return {"meta_net.linear1.weight": (hidden, width_in), "meta_net.linear1.bias": (hidden,),
-            "meta_net.linear2.weight": (width_out, hidden), "meta_net.linear2.bias": (width_out,)}
+    return {
+        "meta_net.linear1.weight": (hidden, width_in),
+        "meta_net.linear1.bias": (hidden,),
+        "meta_net.linear2.weight": (width_out, hidden),
+        "meta_net.linear2.bias": (width_out,),
+    }
 
 
 def _classes(archive: Archive, given: Given, count: int) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
-from fclip.models.clip import OPENAI_NAMES, clip_config
+from fclip.models.backbone.clip import OPENAI_NAMES, clip_config
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.pickles import StoredTensor
 

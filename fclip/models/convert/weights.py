@@ -7,7 +7,7 @@ import re
 from importlib.resources import files
 
 from fclip.errors import FclipError
-from fclip.models.clip import FARL_EXTRAS, OPENAI_BUFFERS
+from fclip.models.backbone.clip import FARL_EXTRAS, OPENAI_BUFFERS
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.source import (
     Converted,
@@ -89,8 +89,12 @@ def _aim_shapes(tower: Stored, visual: Shapes) -> Shapes:
     for block in range(layers):
         for adapter in AIM_ADAPTERS:
             prefix = f"transformer.resblocks.{block}.{adapter}"
-            shapes |= {f"{prefix}.D_fc1.weight": (hidden, width), f"{prefix}.D_fc1.bias": (hidden,),
-                       f"{prefix}.D_fc2.weight": (width, hidden), f"{prefix}.D_fc2.bias": (width,)}
+            shapes |= {
+                f"{prefix}.D_fc1.weight": (hidden, width),
+                f"{prefix}.D_fc1.bias": (hidden,),
+                f"{prefix}.D_fc2.weight": (width, hidden),
+                f"{prefix}.D_fc2.bias": (width,),
+            }
     return shapes
 
 

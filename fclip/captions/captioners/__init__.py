@@ -1,0 +1,1 @@
+"""Captioning back ends, their prompts and answers."""

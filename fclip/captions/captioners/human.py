@@ -1,0 +1,34 @@
+"""Captions written by people, which came with the data set (MAFW), in the same record as all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fclip.captions.base import CaptionInput, Note
+from fclip.errors import ClipFailure
+from fclip.records import CaptionRecord
+
+
+class HumanCaptioner:
+    """Passes `info["caption"]` through, as one that saw the label: who describes a clip for a data set names it too."""
+
+    name = "human"
+    revision = "2"
+    needs_faces = False
+    place = "this machine"
+    at_once = 16
+    slow = False
+
+    def __init__(self) -> None:
+        self.fingerprint = {"captioner": self.name, "revision": self.revision}
+
+    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
+        """Each clip's own caption; a clip without one fails."""
+        return [self._caption(clip) for clip in clips]
+
+    def _caption(self, clip: CaptionInput) -> CaptionRecord | ClipFailure:
+        text = " ".join(str(clip.info.get("caption") or "").split())
+        if not text:
+            return ClipFailure("the data set has no caption for this clip; use --mllm template")
+        frames = list(range(len(clip.times)))
+        return CaptionRecord(clip.key, text, self.name, self.revision, "", frames, {}, label_shown=True)

@@ -1,0 +1,1 @@
+"""Probes of captions: leaks, lengths, a review queue."""

@@ -1,0 +1,1 @@
+"""Refinement: captions without what names or implies an emotion."""

@@ -1,0 +1,1 @@
+"""The offline captioner: landmarks -> measures -> activation -> moves -> wording."""

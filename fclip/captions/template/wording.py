@@ -1,0 +1,186 @@
+"""From moves to English: two or three sentences, ordered in time, out of the table resources/captions/phrases.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from fclip.captions.resources import resource_text
+from fclip.captions.template.moves import LEVELS, Move
+
+MOST_MOVES, MOST_HOLDS, MOST_WORDS = 6, 3, 42  # what a caption of 20 to 45 tokens can hold
+QUICK, SLOW, SLOW_SHARE = 0.25, 1.0, 0.35  # seconds of onset; a slow one also lasts this share of the clip
+BLINK = 0.6  # seconds within which eyes that close and open again blink
+PARTS = {
+    "brows": ("inner_brows_up", "outer_brows_up", "brows_up", "brows_down"),
+    "eyes": ("eyes_close", "blink", "eyes_widen", "gaze_left", "gaze_right", "gaze_up", "gaze_down"),
+    "mouth": (
+        "corners_up",
+        "corners_down",
+        "lips_stretch",
+        "lips_pucker",
+        "lips_press",
+        "lips_part",
+        "mouth_open",
+        "upper_lip_up",
+        "jaw_left",
+        "jaw_right",
+    ),
+    "head": ("head_left", "head_right", "head_up", "head_down", "tilt_left", "tilt_right"),
+}
+
+
+@cache
+def phrase_table() -> dict[str, Any]:
+    """Content of phrases.json."""
+    return json.loads(resource_text("phrases.json"))
+
+
+def compose(moves: list[Move], duration: float, step: float) -> str:
+    """Write the caption: moves by phase of the clip, then what is held throughout, then which parts keep still.
+
+    duration: seconds from the first to the last frame; step: seconds between frames (no speed is told below it).
+    """
+    moves = _name_blinks(_join_brows(moves))
+    told = _most_salient(moves)
+    endings = True
+    while True:
+        text = _Writer(told, moves, duration, step, endings).text()
+        if len(text.split()) <= MOST_WORDS or len(told) <= 2:
+            return text
+        if endings:
+            endings = False
+        else:
+            told = told[:-1]
+
+
+def _most_salient(moves: list[Move]) -> list[Move]:
+    """The moves to tell, the most salient first; a channel's second move counts less than its first."""
+    ranked: list[tuple[float, Move]] = []
+    for move in sorted(moves, key=lambda m: -m.salience):
+        again = any(other.channel == move.channel for _, other in ranked)
+        ranked.append((move.salience * (0.5 if again else 1.0), move))
+    ranked.sort(key=lambda pair: -pair[0])
+    holds = [move for _, move in ranked if move.kind == "hold"][:MOST_HOLDS]
+    return [move for _, move in ranked if move.kind != "hold" or move in holds][:MOST_MOVES]
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes one caption. told: the moves to tell; moves: all; endings: say also how movements that last go on."""
+
+    told: list[Move]
+    moves: list[Move]
+    duration: float
+    step: float
+    endings: bool
+
+    def text(self) -> str:
+        table = phrase_table()
+        sentences = []
+        for phase, opener in enumerate(table["phases"]):
+            group = [m for m in self.told if m.kind != "hold" and self._phase(m) == phase]
+            if group:
+                group.sort(key=lambda m: (m.start, m.channel))
+                sentences.append(f"{opener}, {_listed([self._clause(m) for m in group])}.")
+        if not sentences:
+            sentences.append(f"{table['still_face']}.")
+        holds = [self._clause(m) for m in self.told if m.kind == "hold"]
+        if holds and len(sentences) == 3:
+            sentences[-1] = f"{sentences[-1][:-1]}, {table['while']} {_listed(holds)}."
+        elif holds:
+            sentences.append(f"{table['throughout']}, {_listed(holds)}.")
+        if len(sentences) < 3 and len(" ".join(sentences).split()) < 22:
+            sentences += self._still_parts()
+        return " ".join(sentences)
+
+    def _still_parts(self) -> list[str]:
+        """A sentence that names the parts of the face that do not move, or none."""
+        table = phrase_table()
+        moving = {m.channel for m in self.moves}
+        still = [name for part, name in table["still_parts"].items() if not moving & set(PARTS[part])]
+        if not still:
+            return []
+        verb = _form(table["keep_still"], len(still) > 1 or still[0] in table["plural_subjects"])
+        sentence = f"{_listed(still)} {verb}."
+        return [sentence[0].upper() + sentence[1:]]
+
+    def _phase(self, move: Move) -> int:
+        """0 early, 1 midway, 2 late: the third of the clip in which a move begins (or, for `leave`, ends)."""
+        moment = move.end if move.kind == "leave" else move.start
+        return min(int(3 * moment / self.duration), 2) if self.duration > 0 else 0
+
+    def _clause(self, move: Move) -> str:
+        """One move as a clause: subject, verb phrase, how it ends."""
+        words = phrase_table()["channels"][move.channel]
+        one = move.side != "both" and "one" in words
+        subject = words["one"].format(side=move.side) if one else words["subject"]
+        plural = not one and subject in phrase_table()["plural_subjects"]
+        if move.kind == "hold":
+            return f"{subject} {_form(words['hold'][LEVELS.index(move.level)], plural)}"
+        if move.kind == "repeat" or (move.kind == "pulse" and "pulse" in words):
+            return f"{subject} {_form(words[move.kind], plural)}"
+        if move.kind == "leave":
+            return f"{subject.replace('the ', 'the ' + words['first'] + ' ', 1)} {_form(words['leave'], plural)}"
+        verb = _form(words[move.level], plural)
+        speed = self._speed(move)
+        if speed:
+            verb += f" and {speed}" if verb.endswith("ly") else f" {speed}"
+        if move.kind == "pulse":
+            return f"{subject} {verb} and {_form(words['back'], plural)}"
+        if not self.endings or self.duration - move.start < 0.25 * self.duration:
+            return f"{subject} {verb}"  # no room, or too little was seen of its staying
+        return f"{subject} {verb} and {_form(words['stay'], plural)}"
+
+    def _speed(self, move: Move) -> str:
+        """Adverb of speed, or nothing where the movement is slight or its speed cannot be told."""
+        if move.level == "slight" or move.seconds <= 0:
+            return ""
+        if move.seconds <= QUICK and self.step <= QUICK / 2:
+            return str(phrase_table()["quickly"])
+        if move.seconds >= SLOW and move.seconds >= SLOW_SHARE * self.duration:
+            return str(phrase_table()["slowly"])
+        return ""
+
+
+def _join_brows(moves: list[Move]) -> list[Move]:
+    """Inner and outer brows that move together become the brows."""
+    inner = [m for m in moves if m.channel == "inner_brows_up"]
+    outer = [m for m in moves if m.channel == "outer_brows_up" and m.side == "both"]
+    rest = [m for m in moves if m not in inner and m not in outer]
+    for first in inner:
+        partner = next((m for m in outer if m.start <= first.end and first.start <= m.end), None)
+        if partner is None:
+            rest.append(first)
+            continue
+        outer.remove(partner)
+        stronger = max(first, partner, key=lambda m: m.peak)
+        rest.append(replace(stronger, channel="brows_up", start=min(first.start, partner.start)))
+    return rest + outer
+
+
+def _name_blinks(moves: list[Move]) -> list[Move]:
+    """Eyes that close for a moment, once or repeatedly, blink."""
+    return [
+        replace(m, channel="blink")
+        if m.channel == "eyes_close"
+        and (
+            (m.kind == "pulse" and m.level == "strong" and m.end - m.start <= BLINK)
+            or (m.kind == "repeat" and m.level != "slight")
+        )
+        else m
+        for m in moves
+    ]
+
+
+def _form(verb: str, plural: bool) -> str:
+    """The plural or singular of a verb phrase `plural|singular`."""
+    forms = verb.split("|")
+    return forms[0] if plural else forms[-1]
+
+
+def _listed(clauses: list[str]) -> str:
+    """a; a and b; a, b and c."""
+    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}"

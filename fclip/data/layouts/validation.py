@@ -1,0 +1,229 @@
+"""Check a data set before any work: counts against the published ones, files, frames, duplicates, overlaps.
+
+Most complaints about irreproducible results come from wrong lists, crops or frame counts; a report says so first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fclip.data.layouts.base import Dataset, published_facts
+from fclip.data.media.images import list_frames
+from fclip.runner.tables import class_table
+
+_SHOWN = 20  # names kept of each list of offenders
+
+
+@dataclass
+class ValidationReport:
+    """What was found: counts, lists of offenders (first ones, with totals), and one line per error."""
+
+    dataset: str
+    clips: int
+    classes: list[str]
+    per_class: dict[str, int]
+    per_part: dict[str, dict[str, int]]
+    per_fold: dict[str, dict[str, dict[str, int]]]
+    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing is wrong."""
+        return not self.errors
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for validation.json."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def table(self) -> str:
+        """A readable table: clips of each class in each part, then sizes of the folds, then the errors."""
+        lines = class_table(self.classes, self.per_part)
+        lines += [
+            f"fold {fold}: {sum(sides['train'].values())} train, {sum(sides['test'].values())} test"
+            for fold, sides in self.per_fold.items()
+        ]
+        return "\n".join(lines + [f"error: {line}" for line in self.errors])
+
+
+def validate(dataset: Dataset, published: dict[str, Any] | None = None) -> ValidationReport:
+    """Check a data set; `published` overrides the counts that belong to `dataset.published`.
+
+    The keys of `published` (all optional): total, media (clips on disk), people, per_class {class: n}, folds
+    {fold: {train: n or {class: n}, test: ...}}, scenes {scene: {train: n, test: n}}, frames [least, most] of a clip.
+    """
+    report = _counts(dataset)
+    facts = published if published is not None else _published(dataset)
+    report.errors += dataset.problems + _differences(report, dataset, facts)
+    for name, offenders, text in _checks(dataset, facts):
+        items = list(offenders)
+        report.findings[name] = {"count": len(items), "first": items[:_SHOWN]}
+        if items:
+            more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+            report.errors.append(f"{text}: {items[0]}{more}")
+    return report
+
+
+def _published(dataset: Dataset) -> dict[str, Any]:
+    if dataset.published is None:
+        return {}
+    name, _, table = dataset.published.partition("/")
+    return published_facts(name)["counts"][table] if table else published_facts(name)["counts"]
+
+
+def _counts(dataset: Dataset) -> ValidationReport:
+    per_part: dict[str, Counter[str]] = {}
+    for clip in dataset.clips:
+        per_part.setdefault(clip.part, Counter())[clip.label] += 1
+    per_part = dict(sorted(per_part.items()))
+    per_fold = {
+        fold: {
+            side: dict(sum((per_part.get(part, Counter()) for part in sides[side]), Counter()))
+            for side in ("train", "test")
+        }
+        for fold, sides in dataset.folds.items()
+    }
+    per_class = Counter(clip.label for clip in dataset.clips)
+    return ValidationReport(
+        dataset.name,
+        len(dataset.clips),
+        list(dataset.classes),
+        {name: per_class[name] for name in dataset.classes if per_class[name]},
+        {part: dict(counts) for part, counts in per_part.items()},
+        per_fold,
+    )
+
+
+def _checks(dataset: Dataset, facts: dict[str, Any]) -> Iterator[tuple[str, Iterable[str], str]]:
+    """(name, offenders, text of the error) of each check."""
+    missing = [clip.meta.get("path", clip.source) for clip in dataset.clips if not Path(clip.source).exists()]
+    yield "missing_files", missing, "listed but not there"
+    yield "surplus_files", _surplus(dataset, facts.get("media", 0)), "there but in no list"
+    yield "frame_counts", _frame_counts(dataset, facts.get("frames")), "number of frames differs"
+    yield "duplicate_keys", _repeated(clip.key for clip in dataset.clips), "clip comes twice"
+    yield "duplicate_files", _repeated(clip.source for clip in dataset.clips), "file is used by two clips"
+    yield "duplicate_rows", _duplicate_rows(dataset), "listed twice in one split file"
+    yield "train_test_overlap", _overlap(dataset), "in train and test of one fold"
+    yield "incomplete_train", _incomplete(dataset), "train is not everything outside test"
+    yield "tested_twice", _tested_twice(dataset), "in the test set of two folds"
+    yield "unknown_classes", sorted({c.label for c in dataset.clips} - set(dataset.classes)), "label is no class"
+    yield "empty_parts", _empty_parts(dataset), "a fold uses a part without clips"
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _surplus(dataset: Dataset, published: int) -> list[str]:
+    """Clips on disk that no list names, if there are more clips than the release is known to hold in all."""
+    if dataset.media is None or not dataset.media.is_dir():
+        return []
+    listed = {str(Path(clip.source)) for clip in dataset.clips}
+    found = [path for path in dataset.media.glob("/".join("*" * dataset.depth)) if not path.name.startswith(".")]
+    if published and len(found) <= published:
+        return []  # releases hold clips without a single label, which no split uses
+    return sorted(path.relative_to(dataset.media).as_posix() for path in found if str(path) not in listed)
+
+
+def _frame_counts(dataset: Dataset, published: Sequence[int] | None) -> list[str]:
+    """Frame folders whose number of pictures is not the annotated one, or is none that the release has."""
+    found = []
+    for clip in dataset.clips:
+        annotated, folder = clip.meta.get("frames"), Path(clip.source)
+        bounds = published if annotated is None else (annotated, annotated)
+        if bounds is None or not folder.is_dir():
+            continue
+        count = len(list_frames(folder))
+        if not bounds[0] <= count <= bounds[1]:
+            known = f"{annotated} annotated" if annotated is not None else f"{bounds[0]} to {bounds[1]} published"
+            found.append(f"{clip.meta.get('path', clip.key)} ({known}, {count} on disk)")
+    return found
+
+
+def _duplicate_rows(dataset: Dataset) -> list[str]:
+    return [
+        f"{key} (fold {fold}, {side})"
+        for fold, sides in dataset.declared.items()
+        for side, keys in sides.items()
+        for key in _repeated(keys)
+    ]
+
+
+def _overlap(dataset: Dataset) -> list[str]:
+    found = [
+        f"{key} (fold {fold})"
+        for fold, sides in dataset.declared.items()
+        for key in sorted(set(sides["train"]) & set(sides["test"]))
+    ]
+    found += [
+        f"part {part} (fold {fold})"
+        for fold, sides in dataset.folds.items()
+        for part in sorted(set(sides["train"]) & set(sides["test"]))
+    ]
+    people: dict[str, set[str]] = {}
+    for clip in dataset.clips:
+        if "identity" in clip.meta:
+            people.setdefault(clip.meta["identity"], set()).add(clip.part)
+    for fold, sides in dataset.folds.items():
+        train, test = set(sides["train"]), set(sides["test"])
+        found += [f"person {name} (fold {fold})" for name, parts in people.items() if parts & train and parts & test]
+    return found
+
+
+def _incomplete(dataset: Dataset) -> list[str]:
+    """Clips that the train list of a fold leaves out or adds, compared with the folds made of parts."""
+    part_of = {clip.key: clip.part for clip in dataset.clips}
+    found = []
+    for fold, sides in dataset.declared.items():
+        parts = set(dataset.folds.get(fold, {}).get("train", ()))
+        expected = {key for key, part in part_of.items() if part in parts}
+        found += [f"{key} (fold {fold})" for key in sorted(expected ^ set(sides["train"]))]
+    return found
+
+
+def _tested_twice(dataset: Dataset) -> list[str]:
+    return _repeated(key for sides in dataset.declared.values() for key in set(sides["test"]))
+
+
+def _empty_parts(dataset: Dataset) -> list[str]:
+    filled = {clip.part for clip in dataset.clips}
+    return sorted(
+        {part for sides in dataset.folds.values() for side in sides.values() for part in side if part not in filled}
+    )
+
+
+def _differences(report: ValidationReport, dataset: Dataset, facts: dict[str, Any]) -> list[str]:
+    """One line per count that is not the published one."""
+    lines = []
+    if "total" in facts and facts["total"] != report.clips:
+        lines.append(f"{report.clips} clips, published are {facts['total']}")
+    people = {clip.meta.get("identity") for clip in dataset.clips}
+    if "people" in facts and facts["people"] != len(people):
+        lines.append(f"{len(people)} people, published are {facts['people']}")
+    lines += _compare("all clips", report.per_class, facts.get("per_class", {}))
+    for fold, sides in facts.get("folds", {}).items():
+        for side, expected in sides.items():
+            found = report.per_fold.get(fold, {}).get(side, {})
+            if isinstance(expected, dict):
+                lines += _compare(f"fold {fold} {side}", found, expected)
+            elif sum(found.values()) != expected:
+                lines.append(f"fold {fold} {side}: {sum(found.values())} clips, published are {expected}")
+    if "scenes" in facts:
+        found_scenes = Counter((clip.meta.get("scene"), clip.part) for clip in dataset.clips)
+        for scene, sides in facts["scenes"].items():
+            for side, expected in sides.items():
+                if found_scenes[scene, side] != expected:
+                    lines.append(f"scene {scene} {side}: {found_scenes[scene, side]} clips, published are {expected}")
+    return lines
+
+
+def _compare(where: str, found: dict[str, int], expected: dict[str, int]) -> list[str]:
+    return [
+        f"{where}: {found.get(name, 0)} {name}, published are {count}"
+        for name, count in expected.items()
+        if found.get(name, 0) != count
+    ]

@@ -1,0 +1,1 @@
+"""Media: exact video decoding, frame sampling, pictures, H.264 writing."""

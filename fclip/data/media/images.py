@@ -1,0 +1,111 @@
+"""Clips stored as images: a folder of frames, or one picture. Sizes are checked before any pixel is decoded."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fclip.data.media.sampling import Timeline
+from fclip.errors import ClipFailure
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+Size = tuple[int, int] | int | None  # exactly (height, width); or the longest side at most; or as it is
+MAX_SIDE = 8192  # pixels; larger frames are refused before decoding
+FOLDER_FPS = 25.0  # frame folders carry no clock; this rate only names the times
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts `frame2` before `frame10`: runs of digits compare as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The image files of a frame folder in natural order; hidden files and other files do not count."""
+    files = [
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+    return sorted(files, key=lambda path: (natural_key(path.name), path.name))
+
+
+def fit_size(height: int, width: int, size: Size) -> tuple[int, int]:
+    """The (height, width) that a frame of height x width gets under `size`; a longest side never enlarges."""
+    if size is None:
+        return height, width
+    if isinstance(size, tuple):
+        return size
+    scale = min(1.0, size / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def read_image(path: Path, size: Size = None) -> np.ndarray:
+    """Decode one picture, upright, as uint8 (H, W, 3) RGB, resized with antialias if `size` asks for it.
+
+    Raises ClipFailure when it is not a picture or has a side over MAX_SIDE.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_SIDE bounds the size
+            check_size(*image.size, path)
+            upright = ImageOps.exif_transpose(image)
+            picture = _rgb(upright if upright is not None else image)
+            height, width = fit_size(picture.height, picture.width, size)
+            if (picture.height, picture.width) != (height, width):
+                picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+            return np.asarray(picture)
+    except ClipFailure:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
+        raise ClipFailure(f"{path}: not a readable picture ({first_line(error)})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: 16-bit grey is scaled down, not clipped."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def check_size(width: int, height: int, path: Path) -> None:
+    """Refuse frames that are too large to decode safely (ClipFailure)."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise ClipFailure(f"{path}: frames of {width} x {height} pixels; up to {MAX_SIDE} x {MAX_SIDE} are read")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type's name."""
+    return next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+
+
+class FrameFolder:
+    """A folder of frame images (or one picture) as a clip, with the same face as `container.VideoFile`.
+
+    The `timeline` assumes FOLDER_FPS.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = [path] if path.is_file() else list_frames(path)
+        if not self._files:
+            raise ClipFailure(f"{path}: no frames; the folder holds no picture files")
+        count = len(self._files)
+        self.timeline = Timeline(np.arange(count) / FOLDER_FPS, count / FOLDER_FPS)
+        self.truncated = False
+        suffix = self._files[0].suffix.lower().lstrip(".")
+        self.info: dict[str, Any] = {"format": "frames", "codec": suffix, "rotation": 0}
+
+    def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Yield (index, seconds, uint8 RGB (H, W, 3)) for rising frame indices; all get the first one's size."""
+        for index in wanted:
+            frame = read_image(self._files[index], size)
+            size = frame.shape[:2]
+            yield index, float(self.timeline.times[index]), frame
+
+    def close(self) -> None:
+        """Nothing is held open."""

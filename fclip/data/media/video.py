@@ -1,0 +1,192 @@
+"""Video in and out: sampled clips, windows over long videos, frame streams, H.264 files.
+
+One interface for every source: a video file of any usual format, a folder of frame images, one picture. Memory holds
+the frames asked for, never the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+
+from fclip.data.media.decoder import VideoFile
+from fclip.data.media.images import IMAGE_SUFFIXES, FrameFolder, Size
+from fclip.data.media.sampling import SamplingPlan, Timeline, centres_in_time
+from fclip.errors import ClipFailure, FclipError
+from fclip.files import atomic_write
+
+_MAX_BYTES = 4 << 30  # of the frames of one clip
+
+
+class FrameSource(Protocol):
+    """What VideoFile and FrameFolder have in common."""
+
+    timeline: Timeline
+    truncated: bool
+    info: dict[str, Any]
+
+    def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Yield (index, seconds, uint8 RGB (H, W, 3)) for rising, distinct frame indices."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+@dataclass
+class DecodedClip:
+    """Frames taken from one source.
+
+    `frames` uint8 (T, H, W, 3) RGB, upright; `times` (T,) seconds since the source's first frame; `end`: when what
+    was asked for ends; `fps` mean frame rate; `total` frames in the source; `truncated`: the file is damaged or
+    shorter than its header says; `info`: format, codec, rotation (degrees, already applied).
+    """
+
+    frames: np.ndarray
+    times: np.ndarray
+    end: float
+    fps: float
+    total: int
+    truncated: bool
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def open_source(source: Path | str) -> FrameSource:
+    """Open a video file, a folder of frame images or one picture. Raises ClipFailure."""
+    path = Path(source)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        return FrameFolder(path)
+    return VideoFile(path)
+
+
+def read_clip(
+    source: Path | str, plan: SamplingPlan, start: float | None = None, end: float | None = None, size: Size = None
+) -> DecodedClip:
+    """Decode the frames that `plan` takes from a source, or from its part [start, end) in seconds.
+
+    `size` (height, width), or the longest side allowed, resizes with antialias while decoding.
+    Raises ClipFailure: no such file, not a video, no frames, nothing between start and end, too large.
+    """
+    video = open_source(source)
+    try:
+        timeline = video.timeline
+        if start is not None and (start >= timeline.end or (end is not None and end <= start)):
+            raise ClipFailure(f"{source}: no frames from {start:g} s on; the video is {timeline.end:.2f} s long")
+        first, last = timeline.between(start, end)
+        part = timeline.cut(first, last)
+        indices = first + plan.indices(part)
+        frames, times = _collect(video, indices, source, size)
+    finally:
+        video.close()
+    end = float(timeline.times[first]) + part.end
+    return DecodedClip(frames, times, end, timeline.fps, len(timeline), video.truncated, dict(video.info))
+
+
+def _collect(video: FrameSource, indices: np.ndarray, source: Path | str, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (T, H, W, 3) and times (T,) for rising indices (repeats allowed); a damaged end repeats the last one."""
+    wanted, first = np.unique(indices, return_index=True)
+    starts = [*first.tolist(), len(indices)]
+    times = np.zeros(len(indices))
+    frames: np.ndarray | None = None
+    done = 0
+    for place, (_, seconds, picture) in enumerate(video.frames(wanted.tolist(), size)):
+        if frames is None:
+            if picture.nbytes * len(indices) > _MAX_BYTES:
+                height, width = picture.shape[:2]
+                raise ClipFailure(f"{source}: {len(indices)} frames of {width} x {height} need over 4 GiB; take fewer")
+            frames = np.empty((len(indices), *picture.shape), np.uint8)  # (T, H, W, 3)
+        done = starts[place + 1]
+        frames[starts[place] : done] = picture
+        times[starts[place] : done] = seconds
+    if frames is None:
+        raise ClipFailure(f"{source}: no frame could be decoded")
+    frames[done:], times[done:] = frames[done - 1], times[done - 1]
+    return frames, times
+
+
+def window_bounds(duration: float, window: float, stride: float) -> list[tuple[float, float]]:
+    """Windows of `window` seconds every `stride` seconds; the last one ends with the video, so that all is covered.
+
+    A video shorter than a window is one window.
+    """
+    if not (window > 0 and stride > 0):
+        raise FclipError(f"window {window:g} s, stride {stride:g} s: both must be above 0")
+    if duration <= window:
+        return [(0.0, duration)]
+    count = int((duration - window) / stride + 1e-9) + 1
+    bounds = [(index * stride, index * stride + window) for index in range(count)]
+    if duration - bounds[-1][1] > 1e-6 * duration:
+        bounds.append((duration - window, duration))
+    return bounds
+
+
+def iter_windows(
+    source: Path | str, window_seconds: float, stride_seconds: float, frames: int, size: Size = None
+) -> Iterator[tuple[float, float, np.ndarray, np.ndarray]]:
+    """Yield (start, end, frames (T, H, W, 3) uint8, times (T,)) for sliding windows over a video of any length.
+
+    The video is decoded once, front to back; only the frames of windows still open are held.
+    """
+    video = open_source(source)
+    try:
+        timeline = video.timeline
+        bounds = window_bounds(timeline.end, window_seconds, stride_seconds)
+        plans = []
+        for start, end in bounds:
+            first, last = timeline.between(start, end)
+            plans.append(first + centres_in_time(timeline.cut(first, last), frames))
+        stream = video.frames(np.unique(np.concatenate(plans)).tolist(), size)
+        held: dict[int, tuple[float, np.ndarray]] = {}
+        for (start, end), plan in zip(bounds, plans, strict=True):
+            held = {index: frame for index, frame in held.items() if index >= plan[0]}
+            while not held or max(held) < plan[-1]:
+                step = next(stream, None)
+                if step is None:
+                    break
+                held[step[0]] = step[1:]
+            chosen = [held[index] for index in plan if index in held]
+            if not chosen:
+                return  # a damaged end: no frames of this window can be decoded
+            chosen += [chosen[-1]] * (frames - len(chosen))
+            yield start, end, np.stack([picture for _, picture in chosen]), np.array([time for time, _ in chosen])
+    finally:
+        video.close()
+
+
+def iter_frames(source: Path | str, size: Size = None) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (seconds, uint8 RGB (H, W, 3)) for every frame in display order, with flat memory."""
+    video = open_source(source)
+    try:
+        for _, seconds, picture in video.frames(range(len(video.timeline)), size):
+            yield seconds, picture
+    finally:
+        video.close()
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, quality: int = 20) -> int:
+    """Write uint8 RGB frames (H, W, 3) as an H.264 .mp4 file and return their number.
+
+    The file appears whole or not at all; the same frames give the same bytes. `quality` is x264's constant rate factor
+    (lower is better). Odd sides lose nothing: the last row or column is doubled, as 4:2:0 video needs even ones.
+    """
+    count = 0
+    with atomic_write(path) as partial, av.open(f"file:{partial}", "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.pix_fmt = "yuv420p"
+        # x264's macroblock tree gives other bytes from one run to the next, even with one thread
+        stream.options = {"crf": str(quality), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
+        for picture in frames:
+            even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), "edge")
+            if count == 0:
+                stream.height, stream.width = even.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            count += 1
+        if count == 0:
+            raise FclipError(f"{path}: no frames to write")
+        container.mux(stream.encode())
+    return count

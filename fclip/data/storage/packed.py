@@ -1,0 +1,112 @@
+"""Packed samples: a clip's frames with its face maps, landmarks and caption, as training reads them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fclip.data.storage.captions import caption_from_dict
+from fclip.data.storage.shards import need_field, parse_info, parse_json
+from fclip.data.storage.strips import decode_palette_strip, decode_strip, encode_palette_strip
+from fclip.errors import FclipError
+from fclip.files import json_bytes
+from fclip.records import LANDMARKS, CaptionRecord, FaceTrack
+
+OPTIONAL_FIELDS = {"parsing": "parsing.png", "landmarks": "landmarks.npy", "caption": "caption.txt"}
+
+
+@dataclass
+class PackedSample:
+    """One clip for training; what it does not have is None.
+
+    frames uint8 (T, H, W, 3) RGB; info: its json; parsing uint8 (T, H, W); landmarks float32 (T, 68, 2) in [0, 1] of
+    the frame; caption: its text; caption_info: the whole record.
+    """
+
+    key: str
+    frames: np.ndarray
+    info: dict[str, Any]
+    parsing: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    caption: str | None = None
+    caption_info: CaptionRecord | None = None
+
+
+def packed_fields(
+    key: str, fields: Mapping[str, bytes], track: FaceTrack | None, caption: CaptionRecord | None
+) -> dict[str, bytes]:
+    """Join a frame sample's fields with its face track and caption; the film strip is taken over as it is.
+
+    The track's confidence goes into the json, rounded to four digits. Raises FclipError if the track's size
+    does not fit to the frames.
+    """
+    info = parse_info(key, fields)
+    packed = {"frames.jpg": need_field(key, fields, "frames.jpg")}
+    if track is not None:
+        if track.parsing.shape != (info["frames"], info["height"], info["width"]):
+            raise FclipError(f"clip {key}: face track is {track.parsing.shape}, its frames are not; rerun face-analyze")
+        info["confidence"] = [round(float(value), 4) for value in track.confidence]
+        packed["parsing.png"] = encode_palette_strip(track.parsing)
+        packed["landmarks.npy"] = _npy_bytes(track.landmarks)
+    if caption is not None:
+        packed["caption.txt"] = caption.text.encode()
+        packed["caption.json"] = json_bytes(asdict(caption))
+    packed["json"] = json_bytes(info)
+    return packed
+
+
+def parse_packed(
+    key: str, fields: Mapping[str, bytes], wanted: Collection[str] = tuple(OPTIONAL_FIELDS), size: int | None = None
+) -> PackedSample:
+    """Decode a packed sample; what it lacks, or is not in `wanted` (names of OPTIONAL_FIELDS), is None.
+
+    With `size`, frames and parsing come at a half, quarter or eighth of their scale where that is at least
+    `size` (fast, see decode_strip). Raises FclipError if a field is damaged or disagrees with the json.
+    """
+    info = parse_info(key, fields)
+    shape = info["frames"], info["height"], info["width"]
+    sample = PackedSample(key, decode_strip(need_field(key, fields, "frames.jpg"), *shape, size=size), info)
+    present = {name for name in wanted if OPTIONAL_FIELDS[name] in fields}
+    if "parsing" in present:
+        step = info["height"] // sample.frames.shape[1]
+        sample.parsing = decode_palette_strip(fields["parsing.png"], *shape)[:, step // 2 :: step, step // 2 :: step]
+    if "landmarks" in present:
+        sample.landmarks = _parse_landmarks(key, fields["landmarks.npy"], info["frames"])
+    if "caption" in present:
+        sample.caption = parse_text(f"{key}.caption.txt", fields["caption.txt"])
+        if "caption.json" in fields:
+            name = f"{key}.caption.json"
+            sample.caption_info = caption_from_dict(name, parse_json(name, fields["caption.json"]))
+    return sample
+
+
+def parse_text(name: str, data: bytes) -> str:
+    """Decode a text field; raises FclipError naming the member."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise FclipError(f"{name}: not UTF-8; make the shard again") from error
+
+
+def _npy_bytes(landmarks: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, landmarks.astype("<f4"), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _parse_landmarks(key: str, data: bytes, frames: int) -> np.ndarray:
+    """Decode landmarks.npy after checking that its header promises exactly float32 (frames, 68, 2)."""
+    buffer, shape = io.BytesIO(data), (frames, LANDMARKS, 2)
+    try:
+        if np.lib.format.read_magic(buffer) != (1, 0):
+            raise ValueError("npy version is not 1.0")
+        header = np.lib.format.read_array_header_1_0(buffer)
+        if header != (shape, False, np.dtype("<f4")):
+            raise ValueError(f"it holds {header[2]} {header[0]}, not float32 {shape}")
+        return np.frombuffer(data, "<f4", offset=buffer.tell()).reshape(shape).copy()  # (T, 68, 2)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise FclipError(f"{key}.landmarks.npy: {error}; make the shard again") from error

@@ -1,0 +1,124 @@
+"""Which clips train and which test: `splits.json`, `classes.json`, and the shards of a fold.
+
+Every clip belongs to one part; a fold is a choice of whole parts for training and for testing; a shard holds
+clips of one part and is named `<part>-<index>`, so that a fold picks shard files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fclip.errors import FclipError
+from fclip.files import read_json, write_json
+from fclip.records import check_key
+
+SIDES = ("train", "test")
+_PART = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Parts {key: part} and folds {"1": {"train": [part, ...], "test": [part, ...]}} of a data set.
+
+    Raises FclipError if a fold names a part that holds no clip, or uses a part on both sides.
+    """
+
+    dataset: str
+    parts: dict[str, str]
+    folds: dict[str, dict[str, list[str]]]
+
+    def __post_init__(self) -> None:
+        known = set(self.parts.values())
+        for key, part in self.parts.items():
+            check_key(key)
+            if not _PART.fullmatch(part):
+                raise FclipError(f"part name {part!r} of clip {key} has characters outside A-Z a-z 0-9 _ -")
+        for fold, sides in self.folds.items():
+            if set(sides) != set(SIDES):
+                raise FclipError(f"fold {fold} has the sides {sorted(sides)}; needed are train and test")
+            both = set(sides["train"]) & set(sides["test"])
+            unknown = set(sides["train"]) | set(sides["test"])
+            unknown -= known
+            if both or unknown:
+                reason = "is in train and test" if both else "holds no clip"
+                raise FclipError(f"fold {fold}: part {min(both or unknown)} {reason}; correct the splits")
+
+    def fold_parts(self, fold: str | int, side: str) -> list[str]:
+        """Return the parts of one side ("train" or "test") of a fold, sorted."""
+        if str(fold) not in self.folds:
+            raise FclipError(f"{self.dataset} has no fold {fold}; it has {', '.join(self.folds)}")
+        return sorted(self.folds[str(fold)][side])
+
+
+def write_splits(folder: str | Path, splits: Splits) -> None:
+    """Write `splits.json` into `folder`."""
+    write_json(
+        Path(folder) / "splits.json",
+        {"dataset": splits.dataset, "parts": splits.parts, "folds": splits.folds},
+    )
+
+
+def read_splits(folder: str | Path) -> Splits:
+    """Read and check `splits.json` of `folder`."""
+    path = Path(folder) / "splits.json"
+    value = read_json(path)
+    try:
+        parts = {str(key): str(part) for key, part in value["parts"].items()}
+        folds = {
+            str(fold): {str(side): [str(part) for part in names] for side, names in sides.items()}
+            for fold, sides in value["folds"].items()
+        }
+        return Splits(str(value["dataset"]), parts, folds)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FclipError(f"{path}: not a splits file ({error!r}); run fclip preprocess again") from error
+    except FclipError as error:
+        raise FclipError(f"{path}: {error}") from error
+
+
+def shard_stem(part: str, index: int) -> str:
+    """Return the stem of a part's shard: `<part>-<index>` with five digits."""
+    return f"{part}-{index:05d}"
+
+
+def shards_of(folder: str | Path, parts: Iterable[str], suffix: str = ".tar") -> list[Path]:
+    """Return the shard files (or part files with another suffix) of the given parts, sorted by name.
+
+    Raises FclipError if a part has none.
+    """
+    folder = Path(folder)
+    found: list[Path] = []
+    for part in sorted(set(parts)):
+        pattern = re.compile(re.escape(part) + r"-\d{5,}" + re.escape(suffix))
+        shards = sorted(path for path in folder.glob(f"{part}-*{suffix}") if pattern.fullmatch(path.name))
+        if not shards:
+            raise FclipError(f"{folder}: no shard {part}-*{suffix}; run the stage that fills this folder")
+        found += shards
+    return found
+
+
+def write_classes(folder: str | Path, classes: Sequence[str]) -> None:
+    """Write the class names, in order, into `classes.json` of `folder`."""
+    write_json(Path(folder) / "classes.json", list(classes))
+
+
+def read_classes(folder: str | Path) -> tuple[str, ...]:
+    """Read the class names of `folder`, in order; raises FclipError if there is no list of them."""
+    path = Path(folder) / "classes.json"
+    names = read_json(path)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise FclipError(f"{path}: not a list of class names; run fclip preprocess again")
+    if len(set(names)) != len(names):
+        raise FclipError(f"{path}: a class name comes twice; correct the file")
+    return tuple(names)
+
+
+def check_classes(expected: Sequence[str], found: Sequence[str], where: str) -> None:
+    """Raise FclipError, naming both lists, unless `found` has the expected names in the expected order."""
+    if tuple(expected) != tuple(found):
+        raise FclipError(
+            f"{where}: classes are [{', '.join(found)}] but [{', '.join(expected)}] are needed; "
+            "use the data or the checkpoint they were made for"
+        )

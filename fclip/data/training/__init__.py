@@ -1,0 +1,1 @@
+"""Packed clips on their way into a model: access, order, augmentation, batches."""

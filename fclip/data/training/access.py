@@ -1,0 +1,178 @@
+"""Random access to the clips of packed shards, decoded and changed for the model: the loader's data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fclip.data.media.sampling import Timeline, centres_in_time, random_in_time
+from fclip.data.storage.packed import OPTIONAL_FIELDS, PackedSample, parse_packed
+from fclip.data.storage.shards import index_shard, parse_info, read_fields
+from fclip.data.training.augment import (
+    Augmentation,
+    change_frames,
+    change_landmarks,
+    change_parsing,
+    clip_rng,
+    draw_change,
+    whole_frame,
+)
+from fclip.errors import FclipError
+from fclip.records import LANDMARKS
+from fclip.runner.remote import local_shard
+
+FACE_FIELDS = ("parsing", "landmarks")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a clip is shown to the model.
+
+    size: side of the frames; frames: T, None for as many as there are; resize: "squash" the whole frame to a square or
+    "crop" its centre; augmentation: a random change, a function of (seed, epoch, key), instead.
+    """
+
+    size: int
+    frames: int | None = None
+    resize: str = "squash"
+    augmentation: Augmentation | None = None
+    seed: int = 0
+
+    @property
+    def decode_size(self) -> int:
+        """Frames decoded at this size or above make no crop smaller than `size` (see decode_strip)."""
+        share = self.augmentation.crop_area[0] if self.augmentation else 1.0
+        return math.ceil(self.size / math.sqrt(share))
+
+
+class PackedClips:
+    """The clips of shards, in the shards' order: `keys`, and `load(index, epoch)` to get one as tensors.
+
+    `wanted` names the optional fields to read; `only` restricts to these keys. Raises FclipError if a key
+    comes twice in the shards, if a key of `only` is in none of them, or if some clips have face maps and
+    others have not and `allow_missing` is off.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[str | Path],
+        view: View,
+        wanted: Collection[str] = tuple(OPTIONAL_FIELDS),
+        only: Collection[str] | None = None,
+        allow_missing: bool = False,
+    ) -> None:
+        _keep_freed_memory()
+        self.view, self.wanted = view, tuple(wanted)
+        self._where: dict[str, tuple[Path, dict[str, tuple[int, int]]]] = {}
+        chosen = None if only is None else set(only)
+        for shard in shards:
+            path = local_shard(shard)
+            for key, fields in index_shard(path).items():
+                if key in self._where:
+                    raise FclipError(f"{path}: clip {key} is also in {self._where[key][0]}; use each shard once")
+                if chosen is None or key in chosen:
+                    self._where[key] = (path, fields)
+        self.keys = list(self._where)
+        if chosen is not None and (lost := chosen - self._where.keys()):
+            raise FclipError(f"clip {min(lost)} is in none of the {len(shards)} shards")
+        self.modalities = tuple(name for name in FACE_FIELDS if self._has(name, allow_missing))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int, fields: Collection[str] | None = None) -> dict[str, bytes]:
+        """Return the undecoded fields (all, or those named) of a clip."""
+        path, where = self._where[self.keys[index]]
+        chosen = {name: place for name, place in where.items() if fields is None or name in fields}
+        with open(path, "rb") as file:
+            return read_fields(file, chosen)
+
+    def shard(self, index: int) -> Path:
+        """Return the shard that a clip lies in."""
+        return self._where[self.keys[index]][0]
+
+    def labels(self) -> list[str]:
+        """Return the class names of all clips, reading the json of each."""
+        return [parse_info(key, self.read(index, {"json"}))["label"] for index, key in enumerate(self.keys)]
+
+    def load(self, index: int, epoch: int) -> dict[str, Any]:
+        """Return a clip as a dict: frames uint8 (T, S, S, 3), label, key, info, caption (text or None), and if the
+        shards have them parsing uint8 (T, S, S) and landmarks float32 (T, 68, 2).
+        """
+        key, view = self.keys[index], self.view
+        fields = {"frames.jpg", "json", *(OPTIONAL_FIELDS[name] for name in self.wanted)}
+        sample = parse_packed(key, self.read(index, fields), self.wanted, size=view.decode_size)
+        self._choose_frames(sample, epoch)
+        count, height, width, _ = sample.frames.shape
+        if view.augmentation:
+            change = draw_change(view.augmentation, height, width, clip_rng(view.seed, epoch, key, "augment"))
+        else:
+            change = whole_frame(height, width, view.resize)
+        clip: dict[str, Any] = {"key": key, "label": sample.info["label"], "caption": sample.caption}
+        clip["info"] = sample.info
+        clip["frames"] = change_frames(sample.frames, change, view.size)
+        if "parsing" in self.modalities:
+            if sample.parsing is None:
+                clip["parsing"] = torch.zeros((count, view.size, view.size), dtype=torch.uint8)
+            else:
+                clip["parsing"] = change_parsing(sample.parsing, change, view.size)
+        if "landmarks" in self.modalities:
+            if sample.landmarks is None:
+                clip["landmarks"] = torch.full((count, LANDMARKS, 2), -1.0)
+            else:
+                clip["landmarks"] = change_landmarks(sample.landmarks, change, height, width)
+        return clip
+
+    def _has(self, name: str, allow_missing: bool) -> bool:
+        """Whether the clips have this modality; raises FclipError if only some have it."""
+        field = OPTIONAL_FIELDS[name]
+        lacking = [key for key, (_, fields) in self._where.items() if field not in fields]
+        if name not in self.wanted or len(lacking) == len(self):
+            return False
+        if lacking and not allow_missing:
+            raise FclipError(
+                f"{len(lacking)} of {len(self)} clips have no {name} ({lacking[0]} is one); run fclip face-analyze and "
+                "fclip pack again, or use --allow-missing"
+            )
+        return True
+
+    def _choose_frames(self, sample: PackedSample, epoch: int) -> None:
+        """Keep the frames to show: all, or one per segment (random in training, the centre else)."""
+        wanted = self.view.frames
+        if wanted is None or wanted == len(sample.frames):
+            return
+        timeline = _timeline(sample)
+        if self.view.augmentation:
+            chosen = random_in_time(timeline, wanted, clip_rng(self.view.seed, epoch, sample.key, "frames"))
+        else:
+            chosen = centres_in_time(timeline, wanted)
+        sample.frames = sample.frames[chosen]
+        sample.parsing = None if sample.parsing is None else sample.parsing[chosen]
+        sample.landmarks = None if sample.landmarks is None else sample.landmarks[chosen]
+
+
+def _timeline(sample: PackedSample) -> Timeline:
+    """When the frames of a sample are shown, by its json; evenly spaced where that does not say so."""
+    count, times, end = len(sample.frames), sample.info.get("times"), sample.info.get("end", "nan")
+    try:
+        seconds = np.asarray(times, np.float64)
+        timeline = Timeline(seconds - seconds[0], float(end) - float(seconds[0]))
+        if seconds.shape == (count,) and (np.diff(seconds) >= 0).all() and timeline.end > timeline.times[-1]:
+            return timeline
+    except (TypeError, ValueError, IndexError):
+        pass  # shards of other programs
+    return Timeline(np.arange(count, dtype=np.float64), float(count))
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what decoding frees, rather than have it faulted in anew for every clip.
+
+    glibc raises its limits to the largest block that was freed, up to 32 MB; elsewhere this does nothing.
+    """
+    bytearray(31 << 20)

@@ -1,0 +1,1 @@
+"""Batches for a model: loading, preparing on the device, cached features, processes."""

@@ -1,0 +1,1 @@
+"""Predictions, metrics and results of runs."""

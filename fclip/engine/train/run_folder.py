@@ -1,0 +1,114 @@
+"""A run folder: config.json, metrics.jsonl, step-numbered checkpoints with a LAST (and BEST) pointer (DESIGN 4).
+
+A checkpoint `step-00000120/` holds model.safetensors (format fclip-1) and state.pt (optimizer, schedule, random state,
+position; tensors and plain values only, read with weights_only). It is written under a temporary name and renamed; then
+the pointer is replaced; then older checkpoints that no pointer names are removed. So a kill at any moment leaves a
+run that resumes from LAST.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fclip.errors import FclipError, OutputDiffers
+from fclip.files import atomic_write, log_rows, read_json, write_json
+from fclip.models.base import ExpressionModel
+from fclip.models.checkpoint import save_checkpoint
+
+EVALUATION = ("eval/results.json", "eval/explanations.npz")  # not true of the run any more once it is trained anew
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def claim(self, identity: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
+        """Make the folder for a run with this identity; True when it holds a checkpoint to resume from.
+
+        Raises OutputDiffers (exit 3) when it was made with another configuration.
+        """
+        from fclip.config import differences
+
+        config = self.path / "config.json"
+        if config.is_file():
+            old = read_json(config)
+            if old != identity and not overwrite:
+                raise OutputDiffers(
+                    f"{self.path}: made with another configuration "
+                    f"({'; '.join(differences(old, identity))}); use --overwrite or another --out"
+                )
+            if old == identity and not overwrite and not resume:
+                raise OutputDiffers(f"{self.path}: holds this run already and --no-resume was given; use --overwrite")
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise OutputDiffers(f"{self.path}: holds files that fclip did not write; choose another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        for stale in self.path.glob(".step-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        if overwrite:
+            for name in ("LAST", "BEST", "metrics.jsonl", "done.json", *EVALUATION):
+                (self.path / name).unlink(missing_ok=True)
+        write_json(config, identity)
+        return (self.path / "LAST").is_file()
+
+    def pointer(self, name: str = "LAST") -> Path:
+        """Folder of the checkpoint that LAST or BEST names; FclipError when there is none."""
+        file = self.path / name
+        if not file.is_file():
+            raise FclipError(f"{self.path}: no finished checkpoint ({name} is missing); run: fclip train")
+        return self.path / file.read_text(encoding="utf-8").strip()
+
+    def save(
+        self, model: ExpressionModel, state: dict[str, Any], metadata: dict[str, Any], *, best: bool = False
+    ) -> Path:
+        """Write a checkpoint for `state["step"]` and point LAST (and BEST) at it."""
+        name = f"step-{state['step']:08d}"
+        target, temp = self.path / name, self.path / f".{name}.{os.getpid()}"
+        temp.mkdir()
+        save_checkpoint(temp / "model.safetensors", model, **metadata)
+        with (temp / "state.pt").open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.rmtree(target, ignore_errors=True)  # of an overwritten run, or of a kill before the pointer was set
+        os.replace(temp, target)
+        for pointer in ("LAST", "BEST") if best else ("LAST",):
+            with atomic_write(self.path / pointer) as path:
+                path.write_text(name + "\n", encoding="utf-8")
+        self._remove_unnamed()
+        return target
+
+    def _remove_unnamed(self) -> None:
+        named = {self.pointer(p).name for p in ("LAST", "BEST") if (self.path / p).is_file()}
+        for folder in self.path.glob("step-*"):
+            if folder.is_dir() and folder.name not in named:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def load_state(self) -> dict[str, Any]:
+        """The resumable state of LAST, on the CPU."""
+        path = self.pointer() / "state.pt"
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def trim_log(self, step: int) -> None:
+        """Drop the lines after `step` (they were written after the checkpoint that we resume from)."""
+        rows = [row for row in self.read_log() if row["step"] <= step]
+        with atomic_write(self.path / "metrics.jsonl") as path:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a line cut off by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        return log_rows(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else []

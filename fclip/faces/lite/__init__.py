@@ -1,0 +1,1 @@
+"""The bundled face back end `lite`."""

@@ -1,0 +1,1 @@
+"""The face back end `mediapipe`: MediaPipe's Face Landmarker."""

@@ -1,0 +1,226 @@
+"""Loading CLIP by name, and encoding frames and texts with its towers.
+
+Names: "tiny" (bundled), ViT-B-16, ViT-B-32, ViT-L-14 (OpenAI's, QuickGELU), and open_clip's other models whose
+two towers are open_clip's own transformers; the rest is refused by name, as our own functions compute the blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from fclip.errors import FclipError, UsageError
+from fclip.models.backbone.attention import plain_block, readout_block
+from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
+from fclip.models.weights import check_state, read_state_dict, weights_sha256
+
+logger = logging.getLogger(__name__)
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+OPENAI_NAMES = ("ViT-B-16", "ViT-B-32", "ViT-L-14", "ViT-L-14-336")  # the published weights need QuickGELU
+OPENAI_BUFFERS = {"input_resolution", "context_length", "vocab_size"}  # three scalars in OpenAI's files
+FARL_EXTRAS = ("visual.lm_transformer.", "visual.ln_lm.", "visual.lm_head.", "visual.mask_token")
+CUSTOM_BLOCKS = (
+    "block_type",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+)  # options of open_clip that change what a block computes
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """A CLIP model in float32, eval mode and frozen, with what its input needs.
+
+    `weights` is the source (None, "random", a tag or an absolute path); `sha256` is that of the loaded tensors;
+    `tokenizer(texts, context_length=None)` gives int64 ids (N, context), over-long texts cut, end token kept.
+    """
+
+    name: str
+    model: Any
+    sha256: str
+    tokenizer: Callable[..., Tensor]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights: str | None = None
+
+
+def _no_tokens(texts: list[str], context_length: int | None = None) -> Tensor:
+    raise FclipError("this variant has no text tower, so it reads no text")
+
+
+NO_CLIP = LoadedClip("none", None, "", _no_tokens, 0, CLIP_MEAN, CLIP_STD)  # of the variants that are not made from one
+
+
+def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> LoadedClip:
+    """Load a CLIP model by name.
+
+    `weights`: None = the bundled file of "tiny", else OpenAI's (or open_clip's first) published weights, which
+    open_clip fetches; "random" = seeded initialisation (tests, benchmarks); one of open_clip's tags; or a local file:
+    .safetensors, a plain state dict, FaRL's file. UsageError names the models there are, or why one is refused;
+    FclipError names missing or unexpected tensors.
+    """
+    config = clip_config(name)
+    if weights == "random":
+        model = _random_model(config, seed)
+    elif name == "tiny" and weights is None:
+        model = _model_from_state(config, load_tiny_state(TINY_WEIGHTS), "bundled tiny.safetensors")
+    elif weights is None or str(weights) in open_clip.list_pretrained_tags_by_model(name):
+        model, config = _published_model(name, None if weights is None else str(weights), config)
+    else:
+        model = _model_from_state(config, _read_clip_state(weights), str(weights))
+    model.requires_grad_(False).eval()
+    mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
+    size = config["vision_cfg"]["image_size"]
+    tokenizer = _tokenizer(model.context_length)
+    sha256 = weights_sha256(model.state_dict())
+    return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), weights_source(weights))
+
+
+def weights_source(weights: str | Path | None) -> str | None:
+    """How a checkpoint names CLIP weights: None, a tag, or a file's absolute path."""
+    return None if weights is None else str(Path(weights).resolve() if Path(weights).is_file() else weights)
+
+
+def clip_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of `name`; UsageError if unknown or if its towers are not open_clip's own."""
+    if name == "tiny":
+        return tiny_config()
+    listed = f"{name}-quickgelu" if name in OPENAI_NAMES else name
+    config = open_clip.get_model_config(listed) if listed in open_clip.list_models() else None
+    if config is None:
+        usable = [n for n in open_clip.list_models() if not refusal(open_clip.get_model_config(n))]
+        raise UsageError(f"unknown CLIP model {name!r}; usable models: tiny, {', '.join(usable)}")
+    if reason := refusal(config):
+        raise UsageError(f"CLIP model {name!r} cannot be used: {reason}")
+    return dict(config)
+
+
+def refusal(config: dict[str, Any]) -> str | None:
+    """Why a model of this configuration cannot be used, or None. Looked up before any weight is built."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    reasons = [
+        (vision.get("timm_model_name"), "its image tower is timm's {}, not open_clip's ViT"),
+        (isinstance(vision.get("layers"), list), "its image tower is a ResNet, not a ViT"),
+        (vision.get("attentional_pool"), "its image tower ends in attention pooling"),
+        (vision.get("pool_type", "tok") != "tok", "its image tower does not read the class token"),
+        (vision.get("patch_dropout"), "its image tower drops patches"),
+        (isinstance(vision.get("image_size"), list), "its images are not square"),
+        (text.get("hf_model_name"), "its text tower is {}, not open_clip's"),
+        (text.get("hf_tokenizer_name"), "its tokenizer is {}, not CLIP's"),
+        (config.get("custom_text") or config.get("multimodal_cfg"), "it is not a plain CLIP of two towers"),
+        (text.get("embed_cls") or text.get("no_causal_mask"), "its text tower is not causal"),
+        (text.get("pool_type", "argmax") != "argmax", "its text tower does not read the end token"),
+        (text.get("proj_type", "linear") != "linear" or text.get("proj_bias"), "its text projection is not a matrix"),
+    ]
+    reasons += [(tower.get(key), f"its blocks use {key}") for tower in (vision, text) for key in CUSTOM_BLOCKS]
+    return next((reason.format(value) for value, reason in reasons if value), None)
+
+
+@cache
+def _tokenizer(context_length: int) -> SimpleTokenizer:
+    return SimpleTokenizer(context_length=context_length)
+
+
+def _random_model(config: dict[str, Any], seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return open_clip.CLIP(**_constructor(config))
+
+
+def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Fetch published weights through open_clip; the tag, not the name, decides between QuickGELU and GELU."""
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not tags:
+        raise FclipError(f"open_clip has no published weights for {name}; give a local file as clip_weights")
+    tag = tag or ("openai" if "openai" in tags else tags[0])
+    published = open_clip.get_pretrained_cfg(name, tag)
+    quick = bool(published.get("quick_gelu", False))
+    config = {**config, "quick_gelu": quick, **{k: published[k] for k in ("mean", "std") if published.get(k)}}
+    try:
+        model = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).split(". ")[0]
+        raise FclipError(
+            f"CLIP {name}: published weights {tag!r} could not be fetched ({reason}); give a local file "
+            "with --clip-weights (clip_weights)"
+        ) from None
+    return model, config
+
+
+def _model_from_state(config: dict[str, Any], state: dict[str, Tensor], source: str) -> Any:
+    """Build the model without initialising it and fill it, strictly, with `state`."""
+    with torch.device("meta"):
+        model = open_clip.CLIP(**_constructor(config))
+    check_state(state, model.state_dict(), f"CLIP weights {source}")
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(state)
+    model.attn_mask.fill_(float("-inf")).triu_(1)  # not part of the state dict
+    return model
+
+
+def _read_clip_state(path: str | Path) -> dict[str, Tensor]:
+    state = read_state_dict(path)
+    extras = [k for k in state if k in OPENAI_BUFFERS or k.startswith(FARL_EXTRAS)]
+    if extras:
+        logger.info("%s: left out %d tensors that are no part of CLIP: %s", path, len(extras), ", ".join(extras[:3]))
+    return {k: v.float() for k, v in state.items() if k not in extras}
+
+
+def _constructor(config: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")}
+
+
+def embed_images(visual: Any, images: Tensor) -> Tensor:
+    """Patches, class token and positions, before ln_pre: (N, 3, H, W) -> (N, M+1, D)."""
+    x = visual.conv1(images).flatten(2).transpose(1, 2)  # (N, M, D)
+    token = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)  # (N, 1, D)
+    return torch.cat([token, x], dim=1) + visual.positional_embedding.to(x.dtype)
+
+
+def encode_frames(visual: Any, images: Tensor) -> Tensor:
+    """Image features, not normalised: (N, 3, H, W) -> (N, E). Equal to `visual(images)`; last block for one token."""
+    x = visual.ln_pre(embed_images(visual, images))
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        x = plain_block(block, x)
+    token = readout_block(last, x, torch.zeros(len(x), dtype=torch.long, device=x.device))  # (N, D)
+    return visual.ln_post(token) @ visual.proj
+
+
+def text_length(tokens: Tensor) -> int:
+    """Tokens up to the last end token (the largest id) of a batch (N, L); causality makes the rest irrelevant."""
+    return int(tokens.argmax(dim=-1).max()) + 1
+
+
+def encode_embedded_text(clip: Any, x: Tensor, end: Tensor) -> Tensor:
+    """Text features from token embeddings with positions added: x (N, L, D), end (N,) end token's index -> (N, E).
+
+    Prompt learners use it. L may be cut to `end.max() + 1`.
+    """
+    *blocks, last = clip.transformer.resblocks
+    for block in blocks:
+        x = plain_block(block, x, causal=True)
+    mask = torch.arange(x.shape[1], device=x.device) <= end[:, None]  # (N, L)
+    return clip.ln_final(readout_block(last, x, end, mask)) @ clip.text_projection
+
+
+def encode_text(clip: Any, tokens: Tensor) -> Tensor:
+    """Text features, not normalised: token ids (N, L) -> (N, E); only tokens up to the longest text are computed."""
+    tokens = tokens[:, : text_length(tokens)]
+    x = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]  # (N, L, D)
+    return encode_embedded_text(clip, x, tokens.argmax(dim=-1))

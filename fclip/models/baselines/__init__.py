@@ -1,0 +1,1 @@
+"""DFER-CLIP and the baselines of both papers."""

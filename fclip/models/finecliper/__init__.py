@@ -1,0 +1,1 @@
+"""FineCLIPER: frames -> texts -> similarity and fusion -> loss."""

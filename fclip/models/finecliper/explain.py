@@ -1,0 +1,56 @@
+"""Why a clip was classified as it was, for reports: similarities to positive and negative texts (the paper's Fig. 5),
+fusion weights, and where the class token of each frame looks (Fig. 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fclip.errors import FclipError
+from fclip.models.finecliper.frames import FrameEncoder
+from fclip.models.finecliper.model import FineCliper
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of one batch: cosines `positive` and `negative` (B, M, C) in the order of `modalities`, `weights` (B, M),
+    `logits` (B, C), and `attention` (B, T, Hp, Wp) over the patches of each frame, or None without the low level."""
+
+    modalities: tuple[str, ...]
+    positive: Tensor
+    negative: Tensor
+    weights: Tensor
+    logits: Tensor
+    attention: Tensor | None
+
+
+@torch.no_grad()
+def explain(model: FineCliper, batch: dict[str, Tensor]) -> Explanation:
+    """Explain what `model` makes of a batch. FclipError for a model that has no positive and negative texts."""
+    if not isinstance(model, FineCliper):
+        raise FclipError(f"variant {model.variant} has no positive and negative texts to explain its choice with")
+    output = model(batch)
+    features = torch.stack([output.features[name] for name in output.modalities], dim=1)  # (B, M, E)
+    positive, negative = (
+        F.normalize(features, dim=-1) @ F.normalize(texts, dim=-1).T for texts in model.label_features()
+    )  # (B, M, C)
+    if output.weights is None:
+        raise FclipError(f"variant {model.variant} returned no fusion weights")
+    attention = frame_attention(model, batch["frames"]) if "frames" in output.modalities else None
+    return Explanation(output.modalities, positive, negative, output.weights, output.logits, attention)
+
+
+@torch.no_grad()
+def frame_attention(model: FineCliper, clips: Tensor) -> Tensor:
+    """Last-block attention of the class token over patches, mean over heads: (B, T, 3, H, W) -> (B, T, Hp, Wp)."""
+    visual: Any = model.clip.visual
+    if "frames" in model.adapters:
+        encoder = model.adapters["frames"]
+    else:  # video_adapters off: adapters at zero are plain CLIP
+        width, layers = visual.conv1.out_channels, len(visual.transformer.resblocks)
+        encoder = FrameEncoder(width, layers, model.frames, hidden=1).to(clips.device)
+    return encoder.attention(visual, clips).unflatten(-1, visual.grid_size)  # (B, T, Hp, Wp)

@@ -1,0 +1,293 @@
+"""FineCLIPER (Chen et al., ACM MM 2024, arXiv 2407.02157): the model and its four variants (METHOD 2).
+
+A frozen CLIP with adapters looks at a clip on three levels: video frames (low), face parsing and landmarks (middle), a
+description of the facial movements (high). Each is compared with positive and negative label texts; the similarities
+weigh the levels, and the weighted sum is classified.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fclip.errors import FclipError, UsageError
+from fclip.models.backbone.clip import encode_frames, text_length
+from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
+from fclip.models.finecliper.frames import FrameEncoder
+from fclip.models.finecliper.fusion import fuse, fusion_loss
+from fclip.models.finecliper.texts import CaptionTower, TextAdapters, encode_label_texts
+from fclip.models.heads import contrastive_loss, same_text
+from fclip.models.registry import register
+
+logger = logging.getLogger(__name__)
+
+FACES = ("parsing", "landmarks")  # the middle level: both through one encoder
+
+
+@dataclass(frozen=True)
+class Options:
+    """Switches of the paper's ablations; the defaults are the method.
+
+    frames_level, parsing, landmarks: False leaves that modality of the variant out (one level only: less the others).
+    video_adapters False: frames through plain CLIP. scale: s of Eq. 7. fusion_weights: fixed weights in the order of
+    the model's modalities. objective captions: clips against captions, without labels (METHOD 5). *_ratio: tower
+    width / adapter width. checkpointing: recompute blocks in the backward pass.
+    """
+
+    text_adapters: Literal["none", "positive", "both"] = "both"
+    text_adapter_position: Literal["before", "after"] = "before"
+    negative_word: str = "no"
+    video_adapters: bool = True
+    scale: float = 0.5
+    frames_level: bool | None = None
+    parsing: bool | None = None
+    landmarks: bool | None = None
+    fusion_normalize: bool = False
+    fusion_detach_weights: bool = False
+    fusion_weights: list[float] | None = None
+    objective: Literal["labels", "captions"] = "labels"
+    tau: float = 0.01
+    frame_adapter_ratio: int = 4
+    face_adapter_ratio: int = 8
+    text_adapter_ratio: int = 4
+    checkpointing: bool = False
+
+
+@register(Options)
+def base(spec: ModelSpec) -> ExpressionModel:
+    """FineCLIPER with the low level only: video frames through adapted CLIP (Eqs. 5-7), PN texts (Eqs. 1-3)."""
+    return FineCliper(spec, ("frames",))
+
+
+@register(Options)
+def star(spec: ModelSpec) -> ExpressionModel:
+    """FineCLIPER*: low and middle level, frames with face parsing and landmarks through a shared encoder (Sec. 3.3)."""
+    return FineCliper(spec, ("frames", "parsing", "landmarks"))
+
+
+@register(Options)
+def dagger(spec: ModelSpec) -> ExpressionModel:
+    """FineCLIPER with dagger: low and high level, frames with a refined caption through Long-CLIP's text tower."""
+    return FineCliper(spec, ("frames", "caption"))
+
+
+@register(Options)
+def star_dagger(spec: ModelSpec) -> ExpressionModel:
+    """FineCLIPER*, dagger: all three levels, fused by their similarity to the label texts (Eqs. 8-11)."""
+    return FineCliper(spec, MODALITIES)
+
+
+class FineCliper(ExpressionModel):
+    """The model of METHOD 2 with any subset of the modalities. All that trains is in `adapters`."""
+
+    label_tokens: Tensor
+
+    def __init__(self, spec: ModelSpec, modalities: tuple[str, ...]) -> None:
+        super().__init__(spec, _kept_modalities(spec, modalities))
+        self.settings: Options = spec.options
+        _check_settings(self.settings, self.modalities)
+        self.prompts = label_prompts(spec.classes, self.settings.negative_word)
+        tokens = self.tokenizer(self.prompts["positive"] + self.prompts["negative"])  # (2*C, L)
+        self.register_buffer("label_tokens", tokens[:, : text_length(tokens)], persistent=False)
+        self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
+        self.longclip_weights = str(Path(spec.longclip_weights).resolve()) if spec.longclip_weights else None
+        self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
+        self.adapters: Any = self._build_adapters()
+        self._label_features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # eval only; see `label_features`
+        self._reported: set[str] = set()
+
+    def _build_adapters(self) -> nn.ModuleDict:
+        s, visual = self.settings, self.clip.visual
+        width, layers = visual.conv1.out_channels, len(visual.transformer.resblocks)
+
+        def encoder(ratio: int) -> FrameEncoder:
+            return FrameEncoder(width, layers, self.frames, width // ratio, s.scale, s.checkpointing)
+
+        parts: dict[str, nn.Module] = {}
+        if "frames" in self.modalities and s.video_adapters:
+            parts["frames"] = encoder(s.frame_adapter_ratio)
+        if any(name in self.modalities for name in FACES):
+            parts["faces"] = encoder(s.face_adapter_ratio)
+        text_width, text_layers = self.clip.ln_final.weight.numel(), len(self.clip.transformer.resblocks)
+        polarities = {"none": (), "positive": ("positive",), "both": ("positive", "negative")}[s.text_adapters]
+        parts["text"] = nn.ModuleDict(
+            {name: TextAdapters(text_width, text_layers, text_width // s.text_adapter_ratio) for name in polarities}
+        )
+        start = dict.fromkeys(FACES, visual.proj)
+        if self.caption_tower is not None:
+            start["caption"] = self.caption_tower.projection
+        parts["proj"] = nn.ParameterDict(
+            {name: nn.Parameter(p.detach().clone()) for name, p in start.items() if name in self.modalities}
+        )
+        return nn.ModuleDict(parts)
+
+    def public_name(self, name: str) -> str:
+        return name.removeprefix("adapters.")
+
+    def train(self, mode: bool = True) -> FineCliper:
+        """As nn.Module.train, but the frozen towers stay in eval mode and cached label features are dropped."""
+        super().train(mode)
+        self.clip.eval()
+        self._label_features = {}
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FineCliper:  # .to(), .cuda(), .half()
+        self._label_features = {}
+        super()._apply(fn, recurse)
+        return self
+
+    def compile_encoders(self, **options: Any) -> None:
+        """torch.compile the frame and face encoders in place with `options`; names and checkpoints stay as they are."""
+        for name in ("frames", "faces"):
+            if name in self.adapters:
+                self.adapters[name].compile(**options)
+
+    def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
+        encoded = self.encode(batch)
+        positive, negative = self.label_features()
+        names = tuple(encoded)
+        features = torch.stack(list(encoded.values()), dim=1)  # (B, M, E)
+        s = self.settings
+        fixed = None if s.fusion_weights is None else [s.fusion_weights[self.modalities.index(n)] for n in names]
+        with torch.autocast(features.device.type, enabled=False):
+            fused = fuse(features, positive, negative, s.tau, fixed, s.fusion_normalize, s.fusion_detach_weights)
+            if s.objective == "captions":
+                loss = self._caption_loss(encoded, batch)
+            else:
+                loss = fusion_loss(fused, batch["labels"]) if "labels" in batch else None
+        return ModelOutput(
+            logits=fused.logits,
+            modality_logits=dict(zip(names, fused.modality_logits.unbind(1), strict=True)),
+            weights=fused.weights,
+            features={**dict(zip(names, features.unbind(1), strict=True)), "fused": fused.feature},
+            modalities=names,
+            loss=loss,
+        )
+
+    def _caption_loss(self, encoded: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor | None:
+        """Symmetric InfoNCE between v and f at temperature tau (METHOD 5); None for a batch that is only classified."""
+        if "caption" not in encoded or "frames" not in encoded:
+            if self.training:
+                raise FclipError("objective captions trains on frames and captions; this batch lacks one of them")
+            return None
+        given = batch.get("caption_features", batch.get("captions"))
+        assert given is not None
+        return contrastive_loss(encoded["frames"], encoded["caption"], 1 / self.settings.tau, same_text(given))
+
+    def encode(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Features (B, E) in float32, not normalised, of each modality that the batch holds.
+
+        A modality of the variant that the batch lacks is left out, with one warning.
+        """
+        encoded: dict[str, Tensor] = {}
+        if "frames" in self.modalities and "frames" in batch:
+            encoded["frames"] = self._encode_frames(self._checked(batch, "frames"))
+        faces = [name for name in FACES if name in self.modalities and name in batch]
+        if faces:
+            images = torch.cat([self._checked(batch, name) for name in faces])  # (2*B, T, 3, H, W)
+            tokens = self.adapters["faces"](self.clip.visual, images).chunk(len(faces))  # (B, D) each
+            for name, token in zip(faces, tokens, strict=True):
+                encoded[name] = self._project(token, self.adapters["proj"][name])
+        given = batch.get("caption_features", batch.get("captions"))
+        if "caption" in self.modalities and given is not None:
+            features = given if "caption_features" in batch else self.caption_features(given)
+            encoded["caption"] = self._project(features, self.adapters["proj"]["caption"])
+        self._report_missing(tuple(encoded))
+        return encoded
+
+    def label_features(self) -> tuple[Tensor, Tensor]:
+        """c_P and c_N (C, E) in float32: computed at each call in training, once per run in eval without gradients."""
+        reuse = not (self.training or torch.is_grad_enabled())
+        device = self.label_tokens.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        key = (precision, *(p._version for p in self.adapters["text"].parameters()))  # changes with every update
+        if reuse and key in self._label_features:
+            return self._label_features[key]
+        before = self.settings.text_adapter_position == "before"
+        positive, negative = encode_label_texts(self.clip, self.label_tokens, self.adapters["text"], before)
+        texts = positive.to(self.clip.text_projection.dtype), negative.to(self.clip.text_projection.dtype)
+        if reuse:
+            self._label_features = {key: texts}
+        return texts
+
+    def frozen_encoders(self) -> dict[str, FrozenEncoder]:
+        """The caption tower before h_F, where the variant reads captions; the rest has adapters, which train."""
+        if self.caption_tower is None:
+            return {}
+        tower = "long-clip" if self.longclip_sha256 else "clip, positions stretched"
+        sha256 = self.longclip_sha256 or self.clip_sha256
+        facts = {"tower": tower, "clip": self.clip_name, "sha256": sha256}
+        return {"captions": FrozenEncoder(self.caption_features, facts)}
+
+    def caption_features(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, L <= 248) -> features (B, D) of the frozen caption tower before h_F: what a cache may keep."""
+        if self.caption_tower is None:
+            raise FclipError(f"variant {self.variant} with these options takes no captions")
+        return self.caption_tower(tokens)
+
+    def _encode_frames(self, clips: Tensor) -> Tensor:
+        """The low level, (B, T, 3, H, W) -> v (B, E)."""
+        visual = self.clip.visual
+        if "frames" in self.adapters:
+            return self._project(self.adapters["frames"](visual, clips), visual.proj)
+        features = encode_frames(visual, clips.flatten(0, 1)).to(visual.proj.dtype)  # (B*T, E)
+        return features.unflatten(0, clips.shape[:2]).mean(dim=1)
+
+    def _project(self, features: Tensor, matrix: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return features.to(matrix.dtype) @ matrix
+
+    def _checked(self, batch: dict[str, Tensor], name: str) -> Tensor:
+        images, size = batch[name], self.preprocess.image_size
+        wanted = (self.frames, 3, size, size)
+        if images.ndim != 5 or images.shape[1:] != wanted:
+            expected = f"(B, {', '.join(map(str, wanted))})"
+            raise FclipError(f"batch[{name!r}] has shape {tuple(images.shape)}, expected {expected}")
+        return images
+
+    def _report_missing(self, used: tuple[str, ...]) -> None:
+        if not used:
+            raise FclipError(f"the batch holds none of {', '.join(self.modalities)}, the modalities of {self.variant}")
+        for name in set(self.modalities) - set(used) - self._reported:
+            logger.warning("no %s in the batch: it is left out of the fusion, which uses %s", name, ", ".join(used))
+            self._reported.add(name)
+
+
+def label_prompts(classes: tuple[str, ...], negative_word: str = "no") -> dict[str, list[str]]:
+    """The paper's positive and negative label texts (resources/prompts.json) for these classes."""
+    templates = json.loads((files("fclip") / "resources" / "prompts.json").read_text())
+    return {name: [text.format(cls=cls, word=negative_word) for cls in classes] for name, text in templates.items()}
+
+
+def _kept_modalities(spec: ModelSpec, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """The variant's modalities less those switched off; UsageError for one switched on that the variant has not."""
+    switches = {"frames": spec.options.frames_level, **{name: getattr(spec.options, name) for name in FACES}}
+    for name, on in switches.items():
+        if on and name not in modalities:
+            raise UsageError(f"variant {spec.variant} has no {name} to switch on, only {', '.join(modalities)}")
+    kept = tuple(name for name in modalities if switches.get(name) is not False)
+    if not kept:
+        raise UsageError(f"the options switch off all modalities of variant {spec.variant}: {', '.join(modalities)}")
+    return kept
+
+
+def _check_settings(s: Options, modalities: tuple[str, ...]) -> None:
+    if s.fusion_weights is not None and (
+        len(s.fusion_weights) != len(modalities) or min(s.fusion_weights) < 0 or sum(s.fusion_weights) <= 0
+    ):
+        names = ", ".join(modalities)
+        raise UsageError(f"fusion_weights must be {len(modalities)} numbers >= 0, not all 0, for {names}")
+    if s.objective not in ("labels", "captions"):
+        raise UsageError(f"option objective must be labels or captions, got {s.objective!r}")
+    if s.objective == "captions" and not {"frames", "caption"} <= set(modalities):
+        raise UsageError("objective captions needs a variant with frames and captions: dagger or star-dagger")
+    for name in ("tau", "frame_adapter_ratio", "face_adapter_ratio", "text_adapter_ratio"):
+        if getattr(s, name) <= 0:
+            raise UsageError(f"option {name} must be greater than 0, got {getattr(s, name)}")

@@ -1,0 +1,108 @@
+"""The records that fclip's parts exchange: clips, frames, face tracks, captions. Plain data, numpy only.
+
+This is the one module that data, faces, captions and models may all import.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fclip.errors import FclipError
+
+PARSING_CLASSES = (
+    "background",
+    "skin",
+    "left_brow",
+    "right_brow",
+    "left_eye",
+    "right_eye",
+    "nose",
+    "upper_lip",
+    "inner_mouth",
+    "lower_lip",
+    "hair",
+)  # LaPa order, as FaceXFormer; left and right are the person's own
+LANDMARKS = 68  # iBUG / 300-W order
+BLENDSHAPES = 52  # ARKit-style coefficients, MediaPipe's order
+
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can name a sample in a WebDataset shard (`[A-Za-z0-9_-]+`), else raise FclipError.
+
+    A dot in a key would split the sample's name at the wrong place and merge samples silently.
+    """
+    if not _KEY.fullmatch(key):
+        raise FclipError(f"clip key {key!r} has characters outside A-Z a-z 0-9 _ -; rename the clip")
+    return key
+
+
+def make_key(text: str) -> str:
+    """Turn any text (a relative path) into a valid key: other characters become `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_") or "_"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled clip of a data set before decoding.
+
+    `source` is a video file or a folder of frames; `label` is a class name, never an index; `part` names the group
+    that folds are made of ("part1".."part5", or "train" and "test").
+    """
+
+    key: str
+    source: str
+    label: str
+    part: str
+    caption: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FrameSample:
+    """Sampled frames of a clip: `frames` uint8 (T, H, W, 3) RGB and the shard's json field (DESIGN 4) as `info`."""
+
+    key: str
+    frames: np.ndarray
+    info: dict[str, Any]
+
+
+@dataclass
+class FaceTrack:
+    """Face analysis of one clip, in the coordinates of its frames.
+
+    parsing (T, H, W) uint8 ids of PARSING_CLASSES; landmarks (T, 68, 2) float32, x then y in [0, 1] of the frame;
+    confidence (T,) float32, 0 where no face was found; blendshapes (T, 52) float32 or None; pose (T, 3) float32
+    pitch, yaw, roll in degrees or None; filled (T,) bool, True where values were interpolated over a short gap.
+    """
+
+    parsing: np.ndarray
+    landmarks: np.ndarray
+    confidence: np.ndarray
+    blendshapes: np.ndarray | None = None
+    pose: np.ndarray | None = None
+    filled: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class CaptionRecord:
+    """One caption: a line of a captions/ or refined/ JSONL file, with all that is needed to make it again.
+
+    `label_shown` says whether the label was part of the prompt, or known to the person who wrote the caption;
+    `removed` lists (text, reason) pairs cut by refine.
+    """
+
+    key: str
+    text: str
+    model: str
+    revision: str
+    prompt_sha256: str
+    frames: list[int]
+    decoding: dict[str, Any]
+    label_shown: bool
+    removed: list[tuple[str, str]] = field(default_factory=list)

@@ -1,0 +1,173 @@
+"""The plots of a report: confusion matrix, recall, reliability, parameters against WAR (the paper's Fig. 7), adaptive
+against fixed fusion weights (Fig. 8), training curves, fusion weights over training.
+
+Each takes plain values and gives SVG text; rates are fractions in [0, 1] and drawn in percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fclip.files import atomic_write
+from fclip.report.page.figures import COLOURS, MARKERS, Canvas, canvas, legend_below, legend_height, short
+
+FEW = 5  # clips that a point of the reliability curve rests on, at least
+Points = tuple[Sequence[float], Sequence[float]]  # x and y of a line
+
+
+def confusion_plot(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    """Confusion matrix, true classes by row, each row in percent of its clips."""
+    with canvas(_matrix_height(classes)) as drawn:
+        _draw_confusion(drawn, confusion, classes)
+        return drawn.svg()
+
+
+def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str = "") -> None:
+    """Write the confusion matrix as a PNG file."""
+    with canvas(_matrix_height(classes) + 0.2) as drawn:
+        _draw_confusion(drawn, confusion, classes)
+        drawn.axes.set_title(title)
+        data = drawn.png()
+    with atomic_write(path) as temp:
+        temp.write_bytes(data)
+
+
+def _matrix_height(classes: Sequence[str]) -> float:
+    return 1.3 + 0.26 * len(classes)
+
+
+def _draw_confusion(drawn: Canvas, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    counts = np.asarray(confusion, dtype=float)
+    rates = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    clear_to_blue = LinearSegmentedColormap.from_list("", [(0.2, 0.5, 0.85, 0.0), (0.2, 0.5, 0.85, 1.0)])
+    axes = drawn.axes
+    axes.pcolormesh(rates, cmap=clear_to_blue, vmin=0, vmax=100, edgecolors="#88888833", linewidth=0.4)
+    for i, row in enumerate(rates):
+        for j, value in enumerate(row):
+            axes.text(j + 0.5, i + 0.5, f"{value:.0f}", ha="center", va="center_baseline")
+    places = np.arange(len(classes)) + 0.5
+    names = [short(name) for name in classes]
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+
+
+def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Recall of each class (one line a class, a mark a method): {method: {class: recall or None when absent}}."""
+    classes = list(next(iter(recalls.values())))
+    with canvas(0.8 + 0.27 * len(classes) + legend_height(recalls)) as drawn:
+        axes = drawn.axes
+        for index, (name, recall) in enumerate(recalls.items()):
+            there = [(100 * value, row) for row, c in enumerate(classes) if (value := recall[c]) is not None]
+            axes.plot(*zip(*there, strict=True), MARKERS[index % 8], label=name, alpha=0.9)
+        axes.set_yticks(range(len(classes)), [short(name) for name in classes])
+        axes.invert_yaxis()
+        axes.set_xlim(-2, 102)
+        axes.grid(axis="both")
+        axes.set_xlabel("recall in %")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Reliability: accuracy of the clips in each bin of confidence, {method: {count, confidence, accuracy}}.
+
+    Bins of fewer than FEW clips say nothing and are left out.
+    """
+    with canvas(3.2 + legend_height(curves)) as drawn:
+        axes = drawn.axes
+        axes.plot([0, 100], [0, 100], color="#888888", linewidth=0.8, linestyle="--")
+        for index, (name, curve) in enumerate(curves.items()):
+            there = np.asarray(curve["count"]) >= FEW
+            confidence, accuracy = (100 * np.asarray(curve[key])[there] for key in ("confidence", "accuracy"))
+            axes.plot(confidence, accuracy, marker=MARKERS[index % 8], color=COLOURS[index % 8], label=name)
+        axes.set_xlim(0, 101)
+        axes.set_ylim(0, 101)
+        axes.grid()
+        axes.set_xlabel("confidence in %")
+        axes.set_ylabel("accuracy in %")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def curves_plot(curves: Mapping[str, Points], what: str, from_zero: bool = False) -> str:
+    """Lines over training steps: {name: (steps, values)}; `what` names the values."""
+    with canvas(2.4 + legend_height(curves)) as drawn:
+        for name, (steps, values) in curves.items():
+            drawn.axes.plot(steps, values, label=name)
+        drawn.axes.set_xlabel("step")
+        drawn.axes.set_ylabel(short(what, 30))
+        drawn.axes.set_ylim(bottom=0 if from_zero else None)
+        drawn.axes.grid(axis="y")
+        legend_below(drawn.axes)
+        return drawn.svg()
+
+
+def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[str, tuple[int, float]]) -> str:
+    """Trained parameters against WAR (Fig. 7): {method: (parameters, WAR)}; published points are hollow."""
+    from matplotlib.ticker import LogLocator
+
+    with canvas(2.6 + legend_height([*points, *published])) as drawn:
+        axes = drawn.axes
+        for values, face in ((points, None), (published, "none")):
+            for index, (name, (parameters, war)) in enumerate(values.items()):
+                look = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "linestyle": "none", "label": name}
+                axes.plot(parameters / 1e6, 100 * war, markerfacecolor=face or COLOURS[index % 8], **look)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.margins(0.1)
+        axes.grid()
+        axes.set_xlabel("trained parameters in millions")
+        axes.set_ylabel("WAR in %")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def weights_plot(bars: Sequence[tuple[str, float, float]]) -> str:
+    """Adaptive against fixed fusion weights (Fig. 8): (weights, UAR, WAR) a row."""
+    with canvas(1.0 + 0.42 * len(bars)) as drawn:
+        axes = drawn.axes
+        places = np.arange(len(bars))
+        for index, name in enumerate(("UAR", "WAR")):
+            values = [100 * bar[1 + index] for bar in bars]
+            axes.barh(places + 0.36 * (index - 0.5), values, 0.34, label=name, color=COLOURS[index])
+            for place, value in zip(places, values, strict=True):
+                axes.text(value, place + 0.36 * (index - 0.5), f" {value:.1f}", va="center")
+        axes.set_yticks(places, [short(bar[0]) for bar in bars])
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlabel("%")
+        legend_below(axes)
+        return drawn.svg()
+
+
+def similarity_plot(classes: Sequence[str], positive: np.ndarray, negative: np.ndarray) -> str:
+    """Similarity of one modality to the positive (filled) and negative (hollow) text of the true class (Fig. 5).
+
+    positive and negative (C,): mean cosines over the clips of each class, nan where it has none. A class is drawn in
+    blue where the positive text is the nearer one, as it should be, else in orange.
+    """
+    rows = np.arange(len(classes))
+    with canvas(0.8 + 0.27 * len(classes)) as drawn:
+        axes = drawn.axes
+        for colour, chosen in ((COLOURS[0], positive >= negative), (COLOURS[5], positive < negative)):
+            axes.hlines(rows[chosen], negative[chosen], positive[chosen], color=colour, alpha=0.5)
+            axes.plot(negative[chosen], rows[chosen], "o", markerfacecolor="none", color=colour)
+            axes.plot(positive[chosen], rows[chosen], "o", color=colour)
+        axes.set_yticks(rows, [short(name) for name in classes])
+        axes.set_ylim(len(classes) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="x")
+        axes.set_xlabel("cosine (filled: positive text, hollow: negative text)")
+        return drawn.svg()

@@ -1,0 +1,99 @@
+"""Shards and packed folders behind fsspec URLs (s3://, gs://, https://): fetched into a cache when first used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fclip.errors import FclipError
+from fclip.files import atomic_write, sha256_file
+
+CACHE_VARIABLE = "FCLIP_CACHE"
+_FETCH_ERRORS = (OSError, ValueError, ImportError, RuntimeError)
+
+
+def local_shard(shard: str | Path) -> Path:
+    """Return the path of a shard on this machine; an fsspec URL is downloaded once.
+
+    The copy lies in $FCLIP_CACHE (default ~/.cache/fclip/shards) under a name made from the URL and the
+    remote file's identity, so that a changed shard is fetched again. Raises FclipError if it cannot be
+    fetched, and for chained URLs (`::`) and shell pipes, which other WebDataset readers would run.
+    """
+    url = str(shard)
+    if not is_url(url):
+        return Path(shard)
+    system, path = _open_system(url)
+    try:
+        return _cached(system, path, url)
+    except _FETCH_ERRORS as error:
+        raise FclipError(f"{url}: cannot be fetched ({error})") from error
+
+
+def local_folder(folder: str | Path) -> Path:
+    """Return a packed folder on this machine; that of an fsspec URL is downloaded once, as its manifest lists it.
+
+    The copy lies in $FCLIP_CACHE under a name made from manifest and splits, so that a changed folder is fetched again;
+    a download that stopped half-way goes on. Raises FclipError as local_shard, and for a shard whose hash is not the
+    manifest's.
+    """
+    url = str(folder).rstrip("/")
+    if not is_url(url):
+        return Path(folder)
+    system, path = _open_system(url)
+    try:
+        lists = {name: system.cat_file(f"{path}/{name}") for name in ("splits.json", "classes.json", "manifest.json")}
+        identity = hashlib.sha256(b"".join(lists.values())).hexdigest()[:16]
+        copy = _cache_folder() / identity / PurePosixPath(url).parent.name / PurePosixPath(url).name
+        for row in json.loads(lists["manifest.json"])["shards"]:
+            name = f"{PurePosixPath(row['stem']).name}.tar"
+            if row["samples"]:
+                _download(system, f"{path}/{name}", copy / name, row["sha256"])
+        for name, content in lists.items():
+            with atomic_write(copy / name) as temporary:
+                temporary.write_bytes(content)
+    except (*_FETCH_ERRORS, KeyError, TypeError) as error:
+        raise FclipError(f"{url}: no packed folder that can be fetched ({error!r})") from error
+    return copy
+
+
+def is_url(place: str) -> bool:
+    """Whether `place` is no path but a URL (or a shell pipe, which is refused where it would be opened)."""
+    return "://" in place or place.startswith("pipe:")
+
+
+def _open_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it."""
+    if "::" in url or url.startswith("pipe:"):
+        raise FclipError(f"{url}: pipes and chained URLs are not allowed; give a path or a plain URL")
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)
+    except _FETCH_ERRORS as error:
+        raise FclipError(f"{url}: cannot be fetched ({error})") from error
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "fclip" / "shards")
+
+
+def _download(system: Any, path: str, target: Path, sha256: str | None = None) -> None:
+    """Copy a remote file to `target`, whole or not at all; raises FclipError if its hash is another."""
+    if target.exists():
+        return
+    with atomic_write(target) as temporary:
+        with system.open(path, "rb") as source, open(temporary, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        if sha256 and sha256_file(temporary) != sha256:
+            raise FclipError(f"{path}: its hash is not that of the manifest; copy the folder to its place again")
+
+
+def _cached(system: Any, path: str, url: str) -> Path:
+    identity = hashlib.sha256(f"{url} {system.ukey(path)}".encode()).hexdigest()[:16]
+    copy = _cache_folder() / f"{identity}-{url.rsplit('/', 1)[-1]}"
+    _download(system, path, copy)
+    return copy

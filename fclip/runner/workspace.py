@@ -1,0 +1,95 @@
+"""Where things lie (DESIGN 2): <root>/<dataset>/<stage>, <root>/runs; names the command that makes what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fclip.config import CommonConfig, ShardConfig
+from fclip.errors import FclipError, MissingOutput, UsageError
+
+# stage folder -> the command that makes it
+STAGE_FOLDERS = {
+    "source": "synth",
+    "frames": "preprocess",
+    "faces": "face-analyze",
+    "captions": "caption",
+    "refined": "refine",
+    "packed": "pack",
+}
+
+
+def find_dataset(config: CommonConfig) -> str:
+    """The data set's name: --dataset, or the only one in the root; UsageError when that is not clear."""
+    if config.dataset:
+        return config.dataset
+    names = sorted(
+        folder.name
+        for folder in (config.root.iterdir() if config.root.is_dir() else [])
+        if folder.is_dir() and any((folder / stage).is_dir() for stage in STAGE_FOLDERS)
+    )
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError(
+            f"{config.root}: holds no data set; name one with --dataset, or make one: fclip synth --dataset demo7"
+        )
+    raise UsageError(f"{config.root}: holds several data sets ({', '.join(names)}); choose one with --dataset")
+
+
+def dataset_folder(config: CommonConfig) -> Path:
+    """<root>/<dataset>."""
+    return config.root / find_dataset(config)
+
+
+def stage_input(config: ShardConfig, stage: str) -> Path:
+    """Folder that a stage reads: --in, or the workspace's; MissingOutput names the command that makes it."""
+    folder = config.input or dataset_folder(config) / stage
+    return require_folder(folder, stage, config)
+
+
+def require_folder(folder: str | Path, stage: str, config: CommonConfig) -> Path:
+    """`folder` if it is there, else MissingOutput with the command that makes it; of a packed folder's URL the copy."""
+    from fclip.runner.remote import local_folder
+
+    folder = local_folder(folder)
+    if not folder.is_dir():
+        name = f" --dataset {config.dataset}" if config.dataset else ""
+        raise MissingOutput(folder, f"{STAGE_FOLDERS[stage]}{name}")
+    return folder
+
+
+def stage_output(config: ShardConfig, stage: str) -> Path:
+    """Folder that a stage writes: --out, or the workspace's."""
+    return config.out or dataset_folder(config) / stage
+
+
+def list_shards(folder: Path, suffix: str, stage: str) -> list[tuple[Path, int | None]]:
+    """The finished shards of a stage folder in order, each with its number of samples where known.
+
+    Reads the manifest, so that a stage that was cut off is noticed. A folder without commit records (somebody else's
+    program made it) is taken as it is: every file with the suffix.
+    """
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        try:
+            rows = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
+            return [(folder / f"{row['stem']}{suffix}", row["samples"]) for row in rows if row["samples"]]
+        except (ValueError, KeyError, TypeError):
+            raise FclipError(f"{manifest}: not a manifest of fclip; run fclip {STAGE_FOLDERS[stage]} again") from None
+    shards: list[tuple[Path, int | None]] = [(path, None) for path in sorted(folder.glob(f"*{suffix}"))]
+    if (folder / "config.json").is_file():
+        raise FclipError(f"{folder}: unfinished; run fclip {STAGE_FOLDERS[stage]} again, it goes on where it stopped")
+    if not shards:
+        raise MissingOutput(folder, STAGE_FOLDERS[stage])
+    return shards
+
+
+def features_folder(config: CommonConfig, dataset: str) -> Path:
+    """<root>/<dataset>/features: cached features of frozen encoders; may be deleted at any time."""
+    return config.root / dataset / "features"
+
+
+def run_folder(config: CommonConfig, dataset: str, variant: str, fold: str, seed: int) -> Path:
+    """<root>/runs/<dataset>-<variant>-fold<k>-seed<s>."""
+    return config.root / "runs" / f"{dataset}-{variant}-fold{fold}-seed{seed}"

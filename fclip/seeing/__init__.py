@@ -1,0 +1,1 @@
+"""One way of seeing a clip: from a source to what a model reads."""
