@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: atomic writing, hashing, canonical JSON."""
+"""Files: atomic writing (whole or not at all), hashing, canonical JSON, and the data files that fclip brings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ MAX_JSON_BYTES = 256 << 20
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a path `.{name}.{pid}.tmp` beside `path`, which becomes `path` when the block ends well.
 
-    The file is flushed to the disk before it is renamed, so that a reader sees the old file or the whole new
-    one, also after a power cut. Any exception (Ctrl-C too) removes the temporary file and leaves `path` as it
-    was.
+    The file is flushed to the disk before it is renamed, and its folder after, so that a reader sees the old file or
+    the whole new one, also after a power cut. Any exception (Ctrl-C too) removes the temporary file and leaves `path`
+    as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +36,41 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, so that a rename in it outlives a power cut.
+
+    Systems and file systems that cannot do this for folders (Windows, some network disks) are left as they are.
+    """
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(number)
+    except OSError:
+        pass
+    finally:
+        os.close(number)
+
+
+def resource_path(name: str) -> Path:
+    """Path of a data file of the package, fclip/resources/<name>."""
+    return Path(str(resources.files("fclip"))) / "resources" / name
+
+
+@cache
+def resource_text(name: str) -> str:
+    """Text of a data file of the package, fclip/resources/<name>, read once."""
+    return resource_path(name).read_text(encoding="utf-8")
+
+
+@cache
+def resource_json(name: str) -> Any:
+    """Content of a JSON data file of the package, read once; callers must not change what they get."""
+    return json.loads(resource_text(name))
 
 
 def log_rows(lines: Iterable[str]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -11,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fclip.captions.resources import resource_text
 from fclip.errors import ClipFailure, UsageError
+from fclip.files import resource_json
 from fclip.records import CaptionRecord, FaceTrack
 
 
@@ -88,7 +87,7 @@ def _hub(name: str, **options: Any) -> Captioner:
 @cache
 def model_table() -> dict[str, Any]:
     """Content of resources/captions/models.json: video language models and what their families need."""
-    table: dict[str, Any] = json.loads(resource_text("models.json"))
+    table: dict[str, Any] = resource_json("captions/models.json")
     return table
 
 

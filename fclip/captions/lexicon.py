@@ -14,8 +14,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from fclip.captions.resources import resource_text
 from fclip.errors import FclipError
+from fclip.files import resource_text
 
 CATEGORIES = (
     "emotion",
@@ -67,7 +67,7 @@ class Lexicon:
         self.phrase_starts: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
         self._cache: dict[str, frozenset[str]] = {}
         self._named: dict[str, str | None] = {}
-        texts = {name: resource_text(f"lexicon/{name}.txt") for name in CATEGORIES}
+        texts = {name: resource_text(f"captions/lexicon/{name}.txt") for name in CATEGORIES}
         if extra is not None:
             for name, text in _read_folder(extra).items():
                 texts[name] += "\n" + text

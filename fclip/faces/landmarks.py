@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from fclip.files import resource_json
 
 if TYPE_CHECKING:
     import torch
@@ -28,17 +28,11 @@ class LandmarkPart:
 
 
 @cache
-def table(name: str) -> Any:
-    """Content of fclip/resources/<name>.json."""
-    return json.loads((resources.files("fclip") / "resources" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-@cache
 def landmark_parts() -> tuple[LandmarkPart, ...]:
     """The nine parts that the 68 landmarks consist of, in order."""
     return tuple(
         LandmarkPart(row["name"], row["points"][0], row["points"][1], row["closed"], tuple(row["colour"]))
-        for row in table("landmark_parts")["parts"]
+        for row in resource_json("landmark_parts.json")["parts"]
     )
 
 
@@ -57,7 +51,7 @@ def flip_landmarks(landmarks: Array) -> Array:
 
     A frame without a face (all its landmarks 0) stays so.
     """
-    mirrored = landmarks[..., table("mirror")["landmarks"], :]  # (..., 68, 2)
+    mirrored = landmarks[..., resource_json("mirror.json")["landmarks"], :]  # (..., 68, 2)
     present = (landmarks != 0).any(-1).any(-1)[..., None]  # (..., 1)
     mirrored[..., 0] = (1 - mirrored[..., 0]) * present
     return mirrored
@@ -66,7 +60,7 @@ def flip_landmarks(landmarks: Array) -> Array:
 def flip_parsing(parsing: Array) -> Array:
     """Parsing (..., H, W) uint8 of the mirrored frame: left and right brow and eye change places; numpy or torch."""
     lookup = np.arange(256, dtype=np.uint8)
-    swapped = table("mirror")["parsing"]
+    swapped = resource_json("mirror.json")["parsing"]
     lookup[: len(swapped)] = swapped
     if isinstance(parsing, np.ndarray):
         return lookup[parsing[..., ::-1]]

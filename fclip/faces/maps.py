@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fclip.errors import UsageError
-from fclip.faces.landmarks import flip_landmarks, flip_parsing, landmark_parts, table
+from fclip.faces.landmarks import flip_landmarks, flip_parsing, landmark_parts
+from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES
 
 __all__ = ["STYLES", "flip_landmarks", "flip_parsing", "landmark_images", "parsing_images"]
@@ -24,7 +25,9 @@ DOT = 0.0125  # radius of a dot as a share of the image's side
 def parsing_images(parsing: Tensor) -> Tensor:
     """Parsing ids (..., H, W) uint8 -> float32 (..., 3, H, W) in [0, 1]: the palette's colours, black for other ids."""
     palette = torch.zeros(256, 3)
-    palette[: len(PARSING_CLASSES)] = torch.tensor([table("parsing_palette")[name] for name in PARSING_CLASSES]) / 255
+    palette[: len(PARSING_CLASSES)] = (
+        torch.tensor([resource_json("parsing_palette.json")[name] for name in PARSING_CLASSES]) / 255
+    )
     palette = palette.to(parsing.device)
     ids = parsing.int().flatten()  # (N,)
     channels = [palette[:, c].index_select(0, ids).view(parsing.shape) for c in range(3)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import tempfile
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 
 from fclip.errors import FclipError
+from fclip.files import atomic_write, sha256_file
 
 FACEXFORMER_FILE, MEDIAPIPE_FILE = "facexformer.safetensors", "face_landmarker.task"
 MAX_DOWNLOAD = 64 << 20  # bytes
@@ -36,12 +35,6 @@ def find_file(name: str) -> Path | None:
     return next((folder / name for folder in search_folders() if (folder / name).is_file()), None)
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_or_download(name: str, url: str, sha256: str) -> Path:
     """The file `name`, downloaded from `url` into the cache when no folder has it.
 
@@ -60,28 +53,21 @@ def find_or_download(name: str, url: str, sha256: str) -> Path:
 
 def _download(url: str, path: Path, sha256: str) -> None:
     """Fetch `url` into a temporary file beside `path`, check its hash, and only then put it in place."""
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        with atomic_write(path) as temporary:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response, temporary.open("wb") as file:
                 total = 0
                 while block := response.read(1 << 16):
                     total += len(block)
                     if total > MAX_DOWNLOAD:
                         raise FclipError(f"{url}: more than {MAX_DOWNLOAD} bytes, which cannot be {path.name}")
                     file.write(block)
-        found = sha256_file(temporary)
-        if found != sha256:
-            raise FclipError(f"{url}: sha256 of the download is {found}, expected {sha256}; it was not kept")
-        os.replace(temporary, path)
+            found = sha256_file(temporary)
+            if found != sha256:
+                raise FclipError(f"{url}: sha256 of the download is {found}, expected {sha256}; it was not kept")
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
         raise FclipError(
             f"{path.name} cannot be downloaded from {url} ({error}); put it into {path.parent} or set FCLIP_MODELS"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ import fclip
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
 from fclip.models.registry import create_model
-from fclip.models.weights import write_weights
+from fclip.tensors import write_tensors
 
 FORMAT = "fclip-1"
 BUILT_FROM = ("variant", "clip", "clip_sha256", "classes", "frames", "prompts", "options")
@@ -51,7 +51,7 @@ def save_checkpoint(path: str | Path, model: ExpressionModel, **metadata: Any) -
     `metadata` adds plain JSON values: dataset, fold, seed, epoch, selection, metrics.
     """
     state = {name: tensor.cpu().contiguous() for name, tensor in model.trainable_state().items()}
-    write_weights(Path(path), state, {**model_metadata(model), **metadata})
+    write_tensors(Path(path), state, {**model_metadata(model), **metadata})
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

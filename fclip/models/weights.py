@@ -1,28 +1,20 @@
-"""Weight files: reading a plain state dict safely, checking names and shapes, a hash independent of the format.
-
-What fclip writes is safetensors whose header has one entry, `fclip`: a JSON object. (One, because safetensors writes
-several in any order; so equal tensors and metadata are equal files.)
-"""
+"""State dicts: reading those of others safely, checking names and shapes, a hash independent of the format."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fclip.errors import FclipError
+from fclip.tensors import read_tensors
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -36,10 +28,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FclipError(f"{path}: no such weights file")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(str(path))
-        except SafetensorError as error:
-            raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
+        return read_tensors(path)
     if is_torchscript(path):
         raise FclipError(
             f"{path}: a TorchScript archive carries code; turn it into plain weights first: "
@@ -77,28 +66,6 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], wha
         got, wanted = tuple(state[name].shape), tuple(tensor.shape)
         if got != wanted:
             raise FclipError(f"{what}: {name} has shape {got}, expected {wanted}")
-
-
-def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata as one file, under a temporary name until it is whole on the disk.
-
-    FclipError if it cannot be written. The file has the mode that the umask gives (safetensors makes it private).
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(tensors, str(temporary), {"fclip": json.dumps(metadata, sort_keys=True)})
-        temporary.chmod(mode)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise FclipError(f"{path}: cannot be written ({error})") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

@@ -6,14 +6,13 @@ where data set, CLIP model and source of the transfer are the paper's too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from fclip.errors import UsageError
+from fclip.files import resource_json
 
 Row = Mapping[str, Any]
 
@@ -70,8 +69,7 @@ class PublishedTable:
 
 @cache
 def _published() -> dict[str, Any]:
-    text = (resources.files("fclip") / "resources" / "published.json").read_text(encoding="utf-8")
-    value: dict[str, Any] = json.loads(text)
+    value: dict[str, Any] = resource_json("published.json")
     return value
 
 

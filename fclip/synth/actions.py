@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fclip.synth.resources import table
+from fclip.files import resource_json
 
 UNITS = (
     "AU1",
@@ -114,7 +114,7 @@ def expression_events(
     label: str, strength: float, asymmetry: float, duration: float, rng: np.random.Generator
 ) -> list[Event]:
     """Act an expression once: which units take part, how strongly, and when (onset, apex, offset)."""
-    prototype = table("action_units")["prototypes"][label]
+    prototype = resource_json("action_units.json")["prototypes"][label]
     amplitudes: dict[str, float] = {}
     for unit, weight in prototype["core"].items():
         if rng.random() < 0.95:

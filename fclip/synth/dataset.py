@@ -17,9 +17,8 @@ import numpy as np
 
 from fclip.data.media.video import write_video
 from fclip.errors import UsageError
-from fclip.files import atomic_write, write_json
+from fclip.files import atomic_write, resource_json, write_json
 from fclip.synth.clips import render_clip, sample_clip
-from fclip.synth.resources import table
 
 VERSION = 1  # of the renderer: changes whenever equal arguments give other clips
 SIZE = 160  # pixels of a frame
@@ -27,7 +26,7 @@ PARTS = ("part1", "part2", "part3", "part4", "part5")
 CLIPS_PER_PERSON = 6
 FIRST_PERSON = {"demo7": 0, "demo11": 50_000}
 CAPTIONED = ("demo11",)
-CLASSES: dict[str, list[str]] = table("classes")  # data set -> class names in its official order
+CLASSES: dict[str, list[str]] = resource_json("classes.json")  # data set -> class names in its official order
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def plan_dataset(name: str, clips: int, seed: int) -> list[PlannedClip]:
 
 def class_counts(classes: list[str], count: int) -> list[int]:
     """Split `count` clips over the classes by their shares (largest remainders), each class at least once."""
-    shares = np.array([table("action_units")["shares"][label] for label in classes])
+    shares = np.array([resource_json("action_units.json")["shares"][label] for label in classes])
     wanted = 1 + (count - len(classes)) * shares / shares.sum()
     counts = np.floor(wanted).astype(int)
     for index in np.argsort(counts - wanted, kind="stable")[: count - counts.sum()]:

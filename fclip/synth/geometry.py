@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 
+from fclip.files import resource_json
 from fclip.synth.actions import INDEX, UNITS
 from fclip.synth.identity import Identity
-from fclip.synth.resources import table
 
 PIVOT = np.array([0.0, 0.25, -0.35])  # the head turns about this point
 Curves = dict[str, np.ndarray]  # name -> points (T, n, 3)
@@ -22,13 +22,13 @@ LID_SAMPLES = 9  # points of an eyelid from corner to corner, both included
 @cache
 def mirror() -> np.ndarray:
     """(68,) index of each landmark's partner on the other side of the face."""
-    return np.array(table("mirror")["landmarks"])
+    return np.array(resource_json("mirror.json")["landmarks"])
 
 
 @cache
 def _average() -> np.ndarray:
     points = np.zeros((68, 3))
-    for number, xyz in table("face_points")["half"].items():
+    for number, xyz in resource_json("face_points.json")["half"].items():
         points[int(number)] = xyz
         points[mirror()[int(number)]] = np.array(xyz) * [-1, 1, 1]
     return points
@@ -38,7 +38,7 @@ def _average() -> np.ndarray:
 def _moves() -> np.ndarray:
     """Displacement of each landmark per unit of each action unit: (units, 68, 3)."""
     moves = np.zeros((len(UNITS), 68, 3))
-    for unit, table_of_unit in table("action_units")["moves"].items():
+    for unit, table_of_unit in resource_json("action_units.json")["moves"].items():
         for number, (outward, down) in table_of_unit.items():
             left, right = int(number), int(mirror()[int(number)])
             middle = left == right

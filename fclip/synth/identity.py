@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fclip.synth.resources import table
+from fclip.files import resource_json
 
 Colour = tuple[float, float, float]
 
@@ -75,7 +75,7 @@ def _mix(a: np.ndarray, b: np.ndarray, share: float) -> Colour:
 
 def _skin(rng: np.random.Generator) -> np.ndarray:
     """A skin tone between two neighbours of the palette, slightly shifted."""
-    palette = np.array(table("palette")["skin"], dtype=float)
+    palette = np.array(resource_json("palette.json")["skin"], dtype=float)
     place = rng.uniform(0, len(palette) - 1.001)
     low = int(place)
     tone = palette[low] + (palette[low + 1] - palette[low]) * (place - low)
@@ -83,7 +83,7 @@ def _skin(rng: np.random.Generator) -> np.ndarray:
 
 
 def _colour_near(rng: np.random.Generator, name: str, spread: float) -> np.ndarray:
-    palette = np.array(table("palette")[name], dtype=float)
+    palette = np.array(resource_json("palette.json")[name], dtype=float)
     return np.clip(palette[rng.integers(len(palette))] + rng.normal(0, spread, 3), 8, 245)
 
 

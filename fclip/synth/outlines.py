@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fclip.files import resource_json
 from fclip.synth.actions import INDEX
 from fclip.synth.creases import crease_curves
 from fclip.synth.geometry import Curves, ellipse, moved_landmarks, smooth
 from fclip.synth.identity import Identity
-from fclip.synth.resources import table
 
 
 def face_curves(identity: Identity, values: np.ndarray) -> tuple[np.ndarray, Curves]:
@@ -43,7 +43,7 @@ def both_sides(half: np.ndarray) -> np.ndarray:
 def _head(identity: Identity, p: np.ndarray) -> Curves:
     s, frames = identity.shape, len(p)
     width = 1 + 0.03 * s["face_width"]
-    half = np.array(table("face_points")["forehead"]) * [width, 1 + 0.03 * s["forehead"], 1]
+    half = np.array(resource_json("face_points.json")["forehead"]) * [width, 1 + 0.03 * s["forehead"], 1]
     forehead = repeat(both_sides(half), frames)
     curves = {
         "face": smooth(np.concatenate([p[:, :17], forehead], axis=1), 2, closed=True),

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fclip.files import resource_json
 from fclip.synth.actions import UNITS
 from fclip.synth.augment import Square
 from fclip.synth.clips import ClipScript, render_clip, sample_clip
-from fclip.synth.resources import table
 
 TRAINING, HELD_OUT = 1_000_000, 2_000_000  # first identities
 SIZE = 160  # pixels of a rendered frame
@@ -39,7 +39,7 @@ class Pool:
 
 def class_names(dataset: str = "demo11") -> Sequence[str]:
     """The expressions of a rendered data set, in its order."""
-    names: Sequence[str] = table("classes")[dataset]
+    names: Sequence[str] = resource_json("classes.json")[dataset]
     return names
 
 

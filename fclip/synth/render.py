@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from fclip.files import resource_json
 from fclip.synth.actions import INDEX
 from fclip.synth.creases import crease_lines, crease_strength
 from fclip.synth.draw import PART, THING, Canvas, Frame, paint_face, paint_occluder
@@ -16,7 +17,6 @@ from fclip.synth.hair import hair_curves
 from fclip.synth.identity import Identity
 from fclip.synth.look import Look, paint_background
 from fclip.synth.outlines import face_curves, repeat
-from fclip.synth.resources import table
 from fclip.synth.shade import ONE, relief
 
 SUPERSAMPLE = 2
@@ -57,7 +57,7 @@ def trace_scene(person: Identity, look: Look, values: np.ndarray, times: np.ndar
     scales = look.scale * (1 + channel("zoom"))
     centres = np.stack([look.centre_x + channel("shift_x"), look.centre_y + channel("shift_y")], axis=1)
     flat = project(np.concatenate([landmarks, *curves.values()], axis=1), rotation(values), centres, scales)
-    body = {name: np.array(points) for name, points in table("face_points")["body"].items()}
+    body = {name: np.array(points) for name, points in resource_json("face_points.json")["body"].items()}
     still = np.broadcast_to(np.eye(3), (total, 3, 3))
     trunk = project(repeat(np.concatenate(list(body.values())), total), still, centres, scales)
     lengths = {name: points.shape[1] for name, points in curves.items()}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fclip.errors import UsageError
+from fclip.files import resource_json
 from fclip.synth.actions import INDEX, UNITS
-from fclip.synth.resources import table
 
 if TYPE_CHECKING:
     from fclip.synth.clips import ClipScript
@@ -103,7 +103,7 @@ def _choose(rng: np.random.Generator, options: list[str]) -> str:
 
 
 def _phrase(movement: Movement, rng: np.random.Generator) -> str:
-    phrases = table("phrases")
+    phrases = resource_json("phrases.json")
     grade = "weak" if movement.size < 0.35 else "medium" if movement.size < 0.75 else "strong"
     text = _choose(rng, phrases["movement"][movement.phrase])
     return " ".join(text.format(a=_choose(rng, phrases["adverbs"][grade]), s=movement.side).split())
@@ -118,7 +118,7 @@ def _sentence(text: str) -> str:
 
 
 def _movement_text(found: list[Movement], rng: np.random.Generator) -> str:
-    phrases = table("phrases")
+    phrases = resource_json("phrases.json")
     if not any(m.phrase[:2] == "AU" and m.phrase != "AU45" and m.size > 0.2 for m in found):
         parts = [_choose(rng, phrases["still_parts"])] if rng.random() < 0.6 else []
         parts += [_phrase(m, rng) for m in found]
@@ -140,7 +140,7 @@ def _movement_text(found: list[Movement], rng: np.random.Generator) -> str:
 
 
 def _human_text(script: ClipScript, found: list[Movement], rng: np.random.Generator) -> str:
-    phrases, person = table("phrases"), script.person
+    phrases, person = resource_json("phrases.json"), script.person
     pronoun = "her" if person.gender == "woman" else "his"
     subject = (
         _choose(rng, [f"a {person.gender}", f"the {person.gender}"])

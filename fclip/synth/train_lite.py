@@ -27,11 +27,11 @@ from fclip.faces.lite.network import (
     LiteNetworks,
     cell_centres,
 )
+from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES
 from fclip.synth.augment import Square, chance, degrade, occlude, pictures_without_face, relight, uniform
 from fclip.synth.fitting import fit
 from fclip.synth.pool import HELD_OUT, Pool
-from fclip.synth.resources import table
 
 READER_STEPS, FINDER_STEPS, BATCH = 2300, 1300, 32
 PLAIN_PICTURES = 1000  # pictures without a face, made once
@@ -94,9 +94,9 @@ def reader_batch(pool: Pool, plain: Tensor, random: torch.Generator) -> tuple[Te
     square.centre[miss] += _far(int(miss.sum()), random) * side[miss, None]
     crops, points = square.cut(images, READER_SIZE), square.points(points)
     labels = square.cut_labels(labels, READER_SIZE)
-    mirrored = torch.tensor([*table("mirror")["parsing"], -1])[labels]  # -1, outside, stays -1
+    mirrored = torch.tensor([*resource_json("mirror.json")["parsing"], -1])[labels]  # -1, outside, stays -1
     labels = torch.where(flip[:, None, None], mirrored, labels)
-    points = torch.where(flip[:, None, None], points[:, table("mirror")["landmarks"]], points)
+    points = torch.where(flip[:, None, None], points[:, resource_json("mirror.json")["landmarks"]], points)
     empty = chance(BATCH, 0.08, random)
     crops[empty] = plain[torch.randint(0, len(plain), (int(empty.sum()),), generator=random)]
     crops = degrade(relight(occlude(crops, plain, random), random), random)

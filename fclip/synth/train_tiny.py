@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fclip.faces.boxes import MARGIN
+from fclip.files import resource_json
 from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.clip import (
     CLIP_MEAN,
@@ -34,7 +35,6 @@ from fclip.synth.actions import UNITS
 from fclip.synth.augment import Square, chance, degrade, relight, uniform
 from fclip.synth.fitting import fit
 from fclip.synth.pool import Pool, class_names
-from fclip.synth.resources import table
 from fclip.synth.texts import describe
 
 IMAGE_STEPS, IMAGES = 2400, 48  # first part, the image tower alone: optimiser steps, images in a batch
@@ -190,8 +190,8 @@ def crops(pool: Pool, index: Tensor, flip: Tensor, random: torch.Generator | Non
     images, points = square.cut(images, 80), square.points(points)
     labels = square.cut_labels(torch.from_numpy(pool.parsing[index.numpy()]), 20).clamp(min=0)
     mirror = flip[:, None, None]
-    points = torch.where(mirror, points[:, table("mirror")["landmarks"]], points)
-    labels = torch.where(mirror, torch.tensor(table("mirror")["parsing"])[labels], labels)
+    points = torch.where(mirror, points[:, resource_json("mirror.json")["landmarks"]], points)
+    labels = torch.where(mirror, torch.tensor(resource_json("mirror.json")["parsing"])[labels], labels)
     units = torch.from_numpy(pool.units[index.numpy()])
     units = torch.where(flip[:, None], units[:, [UNITS.index(mirrored(name)) for name in UNITS]], units)
     if random is not None:

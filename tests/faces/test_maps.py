@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.errors import UsageError
-from fclip.faces.landmarks import landmark_parts, table
+from fclip.faces.landmarks import landmark_parts
 from fclip.faces.maps import STYLES, flip_landmarks, flip_parsing, landmark_images, parsing_images
+from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES
 
 STEP = 1 / 255
@@ -107,7 +108,7 @@ def test_unknown_style() -> None:
 def test_parsing_images_are_the_palette() -> None:
     rng = np.random.default_rng(0)
     parsing = rng.integers(0, len(PARSING_CLASSES), (2, 3, 9, 7)).astype(np.uint8)
-    palette = np.array([table("parsing_palette")[name] for name in PARSING_CLASSES])
+    palette = np.array([resource_json("parsing_palette.json")[name] for name in PARSING_CLASSES])
     expected = np.moveaxis(palette[parsing], -1, 2) / 255
     images = parsing_images(torch.from_numpy(parsing))
     assert images.shape == (2, 3, 3, 9, 7)

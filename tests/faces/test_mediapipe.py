@@ -16,10 +16,11 @@ from fclip.data.storage.sheet import draw_clips
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceBackend, FaceDetector
 from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
-from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts, table
+from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts
 from fclip.faces.mediapipe.mesh import matrix_to_pose
 from fclip.faces.registry import create_backend
 from fclip.faces.tracks import fill_gaps
+from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES
 from tests.faces.clips import decode, picture
 
@@ -51,7 +52,7 @@ def test_table_names_the_librarys_own_contours() -> None:
     """The outlines of oval, eyes, brows and lips are closed walks over the library's contour edges."""
     from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarksConnections as Connections
 
-    rows = {row["class"]: row["outline"] for row in table("mediapipe68")["parsing"]}
+    rows = {row["class"]: row["outline"] for row in resource_json("mediapipe68.json")["parsing"]}
     names = {"skin": "FACE_OVAL", "right_eye": "RIGHT_EYE", "left_eye": "LEFT_EYE"}
     for name, edges in names.items():
         known = {frozenset((c.start, c.end)) for c in getattr(Connections, f"FACE_LANDMARKS_{edges}")}
@@ -63,15 +64,15 @@ def test_table_names_the_librarys_own_contours() -> None:
     lips = {i for c in Connections.FACE_LANDMARKS_LIPS for i in (c.start, c.end)}
     assert set(rows["upper_lip"]) | set(rows["lower_lip"]) == lips and set(rows["inner_mouth"]) < lips
     eyes = {i for c in Connections.FACE_LANDMARKS_LEFT_EYE for i in (c.start, c.end)}
-    assert set(table("mediapipe68")["landmarks68"]["left_eye"]) <= eyes
+    assert set(resource_json("mediapipe68.json")["landmarks68"]["left_eye"]) <= eyes
 
 
 def test_table_has_every_landmark_and_class_once() -> None:
-    rows = table("mediapipe68")["landmarks68"]
+    rows = resource_json("mediapipe68.json")["landmarks68"]
     assert [len(rows[part.name]) for part in landmark_parts()] == [p.stop - p.start for p in landmark_parts()]
     points = [index for part in landmark_parts() for index in rows[part.name]]
     assert len(set(points)) == 68 and max(points) < 468
-    classes = [row["class"] for row in table("mediapipe68")["parsing"]]
+    classes = [row["class"] for row in resource_json("mediapipe68.json")["parsing"]]
     assert sorted(classes) == sorted(set(PARSING_CLASSES) - {"background", "hair"})
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from fclip.errors import UsageError
+from fclip.files import resource_json
 from fclip.synth.actions import Event
 from fclip.synth.clips import ClipScript, sample_clip
 from fclip.synth.dataset import CLASSES
-from fclip.synth.resources import table
 from fclip.synth.texts import describe
 
 DEMO11 = CLASSES["demo11"]
 EMOTION_WORDS = {
     word
-    for states in table("phrases")["states"].values()
+    for states in resource_json("phrases.json")["states"].values()
     for state in states
     for word in re.findall(r"[a-z]+", state.lower())
 }
@@ -78,7 +78,7 @@ def test_movements_that_fade_are_said_to_fade() -> None:
 
 def test_human_style_names_person_and_often_the_state() -> None:
     rng = np.random.default_rng(0)
-    states, named = table("phrases")["states"], 0
+    states, named = resource_json("phrases.json")["states"], 0
     for k in range(110):
         script = sample_clip(DEMO11[k % 11], k, k, DEMO11)
         text = describe(script, rng, "human")

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fclip.captions.resources import resource_text
 from fclip.errors import FclipError, UsageError
+from fclip.files import resource_text
 
 PLACEHOLDERS = ("frames", "max_tokens", "label")
 MOST_BYTES = 100_000
@@ -42,7 +42,7 @@ class Prompt:
 
 def load_prompt(path: Path | None = None, label_aware: bool = False) -> Prompt:
     """Read the built-in prompt or a user's. Raises UsageError for an unknown placeholder or a missing `{label}`."""
-    text = resource_text("prompt.txt") if path is None else _read(path)
+    text = resource_text("captions/prompt.txt") if path is None else _read(path)
     where = "the built-in prompt" if path is None else str(path)
     unknown = sorted({name for name in _PLACEHOLDER.findall(text) if name not in PLACEHOLDERS})
     if unknown:

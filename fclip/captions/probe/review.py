@@ -10,13 +10,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fclip.captions.probe.leak import LeakReport
 from fclip.errors import FclipError
+from fclip.files import atomic_write
 from fclip.records import CaptionRecord
 
 COLUMNS = ("key", "text", "reasons", "suggested", "check")
@@ -80,9 +80,8 @@ def write_review(path: Path, rows: Iterable[ReviewRow]) -> int:
             row, check = replace(row, suggested=edits[key].suggested), old[key][1]
             kept += 1
         writer.writerow((row.key, row.text, row.reasons, row.suggested, check))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(buffer.getvalue(), encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(buffer.getvalue(), encoding="utf-8")
     return kept
 
 

@@ -6,7 +6,6 @@ grammar.json) and the lexicon's verbs.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fclip.captions.lexicon import CUT, KEEP, Lexicon
-from fclip.captions.resources import resource_text
+from fclip.files import resource_json
 
 _TOKENS = re.compile(
     r"(\s*)((?<=[a-z])['’]s\b|[\"“][^\W\d_]+[\"”]|(?i:there|it|s?he|who|what|here)(?=['’]s\b)"
@@ -63,7 +62,7 @@ class Clause:
 @cache
 def word_class(name: str) -> frozenset[str]:
     """A word class of grammar.json, or several: `persons|pronouns`."""
-    classes = json.loads(resource_text("grammar.json"))
+    classes = resource_json("captions/grammar.json")
     return frozenset(word for part in name.split("|") for word in classes[part])
 
 

@@ -7,7 +7,6 @@ clip's own neutral phase, its calmest frames, within bounds that keep a held exp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fclip.captions.resources import resource_text
 from fclip.captions.template.measures import face_frame, head_angles, measure
+from fclip.files import resource_json
 from fclip.records import FaceTrack
 
 HEAD = ("pitch", "yaw", "roll")
@@ -59,7 +58,7 @@ class Channel:
 @cache
 def channel_table() -> tuple[ChannelSpec, ...]:
     """The rows of channels.json, in the order in which captions name them."""
-    rows = json.loads(resource_text("channels.json"))["channels"]
+    rows = resource_json("captions/channels.json")["channels"]
     return tuple(_spec(**row) for row in rows)
 
 
@@ -70,7 +69,7 @@ def _spec(hidden_by: Sequence[str] = (), needs: Sequence[str] = (), **row: Any) 
 @cache
 def blendshape_names() -> tuple[str, ...]:
     """The 52 coefficients in the order of FaceTrack.blendshapes (ARKit's names, MediaPipe's order)."""
-    return tuple(json.loads(resource_text("blendshapes.json")))
+    return tuple(resource_json("captions/blendshapes.json"))
 
 
 def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Channel], np.ndarray]:

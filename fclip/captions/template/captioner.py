@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from fclip.captions.base import CaptionInput, Note
-from fclip.captions.resources import resource_text
 from fclip.captions.template.activation import Channel, read_channels
 from fclip.captions.template.moves import CLEAR, Move, find_moves
 from fclip.captions.template.wording import compose
 from fclip.errors import ClipFailure
+from fclip.files import resource_text
 from fclip.records import CaptionRecord, FaceTrack
 
 BARED_TEETH = 0.9  # opening that a smile alone does not reach
@@ -35,7 +35,9 @@ class TemplateCaptioner:
     slow = False
 
     def __init__(self) -> None:
-        tables = "".join(resource_text(name) for name in ("channels.json", "phrases.json", "blendshapes.json"))
+        tables = "".join(
+            resource_text(f"captions/{name}") for name in ("channels.json", "phrases.json", "blendshapes.json")
+        )
         self.tables_sha256 = hashlib.sha256(tables.encode()).hexdigest()
         self.fingerprint = {"captioner": self.name, "revision": REVISION, "tables": self.tables_sha256}
 

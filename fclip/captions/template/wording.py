@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fclip.captions.resources import resource_text
 from fclip.captions.template.moves import LEVELS, Move
+from fclip.files import resource_json
 
 MOST_MOVES, MOST_HOLDS, MOST_WORDS = 6, 3, 42  # what a caption of 20 to 45 tokens can hold
 QUICK, SLOW, SLOW_SHARE = 0.25, 1.0, 0.35  # seconds of onset; a slow one also lasts this share of the clip
@@ -35,7 +34,7 @@ PARTS = {
 @cache
 def phrase_table() -> dict[str, Any]:
     """Content of phrases.json."""
-    return json.loads(resource_text("phrases.json"))
+    return resource_json("captions/phrases.json")
 
 
 def compose(moves: list[Move], duration: float, step: float) -> str:

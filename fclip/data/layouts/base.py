@@ -6,19 +6,18 @@ import csv
 import difflib
 import hashlib
 import io
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fclip.data.media.images import natural_key
 from fclip.errors import FclipError
+from fclip.files import resource_json
 from fclip.records import Clip, make_key
 
 VIDEO_SUFFIXES = frozenset(
@@ -96,15 +95,13 @@ class DatasetOptions:
 @cache
 def published_facts(name: str) -> dict[str, Any]:
     """Published counts, label spellings and class orders of an official data set (resources/datasets/<name>.json)."""
-    text = resources.files("fclip").joinpath(f"resources/datasets/{name}.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    return dict(resource_json(f"datasets/{name}.json"))
 
 
 @cache
 def class_names(name: str) -> tuple[str, ...]:
     """The canonical class names of a data set, in order (resources/classes.json)."""
-    table = json.loads(resources.files("fclip").joinpath("resources/classes.json").read_text(encoding="utf-8"))
-    return tuple(table[name])
+    return tuple(resource_json("classes.json")[name])
 
 
 # --- paths --------------------------------------------------------------------------------------------------------

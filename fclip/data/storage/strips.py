@@ -9,15 +9,14 @@ pixels as PIL (both are libjpeg-turbo) in half of its time, and refuses damaged 
 from __future__ import annotations
 
 import io
-import json
 from functools import cache
-from importlib import resources
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
 from fclip.errors import FclipError
+from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES
 
 MAX_ROWS = 65500  # libjpeg's largest image side
@@ -99,8 +98,7 @@ def decode_palette_strip(data: bytes, frames: int, height: int, width: int) -> n
 @cache
 def parsing_palette() -> tuple[tuple[int, int, int], ...]:
     """Colours (r, g, b) of PARSING_CLASSES in order, for the palette PNG and for pictures."""
-    text = (resources.files("fclip") / "resources" / "parsing_palette.json").read_text(encoding="utf-8")
-    colours = json.loads(text)
+    colours = resource_json("parsing_palette.json")
     return tuple(tuple(colours[name]) for name in PARSING_CLASSES)
 
 

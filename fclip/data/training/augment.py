@@ -7,15 +7,15 @@ Test-time preprocessing is the same code with a change that is not random (`whol
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 import numpy as np
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+from fclip.files import resource_json
 
 _TOGETHER = 4  # frames changed at once: scratch memory of a few MB is reused, larger is given back and faulted in anew
 
@@ -64,7 +64,7 @@ class Mirror:
 @cache
 def mirror() -> Mirror:
     """Read resources/mirror.json."""
-    table = json.loads((resources.files("fclip") / "resources" / "mirror.json").read_text(encoding="utf-8"))
+    table = resource_json("mirror.json")
     return Mirror(np.array(table["landmarks"]), np.array(table["parsing"], np.uint8))
 
 

@@ -18,7 +18,7 @@ from fclip.faces.base import FaceDetector, check_frames
 from fclip.faces.crop import FaceBoxes, crop_faces, find_face_track
 from fclip.faces.facexformer.checkpoint import find_weights, load_network
 from fclip.faces.facexformer.network import IMAGE_SIZE
-from fclip.faces.weights import sha256_file
+from fclip.files import sha256_file
 from fclip.records import LANDMARKS, FaceTrack
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fclip.errors import FclipError
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.faces.weights import FACEXFORMER_FILE, cache_folder, find_file, search_folders
+from fclip.tensors import read_tensors, write_tensors
 
 HUB_REPOSITORY, HUB_FILE, HUB_KEY = "kartiknarayan/facexformer", "ckpts/model.pt", "state_dict_backbone"
 
@@ -61,14 +58,7 @@ def convert_checkpoint(source: Path, target: Path) -> Path:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FclipError(f"{source}: not a plain checkpoint with {HUB_KEY} ({reason}); try fclip convert") from error
     _check(state, FaceXFormer(), source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, str(temporary))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_tensors(target, state)
     return target
 
 
@@ -78,17 +68,12 @@ def load_network(path: str | Path) -> FaceXFormer:
     Raises FclipError for a missing or unreadable file, and for tensors that are not FaceXFormer's.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FclipError(f"{path}: no such weights file")
-    if path.suffix != ".safetensors":
+    if path.is_file() and path.suffix != ".safetensors":
         raise FclipError(
             f"{path}: not a .safetensors file; convert it first: fclip convert {path} "
             f"{path.with_suffix('.safetensors').name} --from facexformer"
         )
-    try:
-        state = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise FclipError(f"{path}: not a readable .safetensors file ({error}); convert it again") from error
+    state = read_tensors(path)
     network = FaceXFormer()
     _check(state, network, path)
     network.load_state_dict(state)

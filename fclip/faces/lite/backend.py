@@ -21,7 +21,7 @@ from fclip.faces.boxes import centres_and_sides, without_doubles
 from fclip.faces.landmarks import landmark_box
 from fclip.faces.linking import Track, link, scene_cuts
 from fclip.faces.lite.network import FINDER_GRID, FINDER_SIZE, READER_SIZE, load_lite
-from fclip.faces.weights import sha256_file
+from fclip.files import sha256_file
 from fclip.records import LANDMARKS, FaceTrack
 
 WEIGHTS = Path(__file__).parent.parent.parent / "resources" / "lite.safetensors"

@@ -27,7 +27,8 @@ from fclip.faces.base import check_frames, milliseconds
 from fclip.faces.boxes import centres_and_sides, without_doubles
 from fclip.faces.landmarks import landmark_box
 from fclip.faces.mediapipe.mesh import MESH_POINTS, matrix_to_pose, mesh_to_landmarks, mesh_to_parsing
-from fclip.faces.weights import MEDIAPIPE_FILE, find_or_download, sha256_file
+from fclip.faces.weights import MEDIAPIPE_FILE, find_or_download
+from fclip.files import sha256_file
 from fclip.records import BLENDSHAPES, LANDMARKS, FaceTrack
 
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"

@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from fclip.faces.landmarks import landmark_parts, table
+from fclip.faces.landmarks import landmark_parts
+from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES
 
 MESH_POINTS = 478
@@ -17,7 +18,7 @@ MESH_POINTS = 478
 
 @cache
 def _indices68() -> np.ndarray:
-    rows = table("mediapipe68")["landmarks68"]
+    rows = resource_json("mediapipe68.json")["landmarks68"]
     return np.array([index for part in landmark_parts() for index in rows[part.name]])
 
 
@@ -36,7 +37,7 @@ def mesh_to_parsing(mesh: np.ndarray, height: int, width: int) -> np.ndarray:
     image = Image.new("L", (width, height))
     pen = ImageDraw.Draw(image)
     corners = np.clip(mesh - 0.5, -4 * max(height, width), 5 * max(height, width))  # pixel 0 has its centre at 0
-    for row in table("mediapipe68")["parsing"]:
+    for row in resource_json("mediapipe68.json")["parsing"]:
         pen.polygon([tuple(corners[index]) for index in row["outline"]], fill=PARSING_CLASSES.index(row["class"]))
     return np.array(image)
 

@@ -6,9 +6,7 @@ The file holds float16 tensors, and of the 49,408 token embeddings only the rows
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fclip.errors import FclipError
+from fclip.files import resource_json, resource_path
 
-_RESOURCES = Path(str(files("fclip"))) / "resources"
-TINY_WEIGHTS = _RESOURCES / "tiny.safetensors"
+TINY_WEIGHTS = resource_path("tiny.safetensors")
 
 
 def tiny_config() -> dict[str, Any]:
     """open_clip's model configuration of "tiny"."""
-    config: dict[str, Any] = json.loads((_RESOURCES / "tiny.json").read_text())
+    config: dict[str, Any] = resource_json("tiny.json")
     return config
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from fclip.errors import FclipError
+from fclip.files import resource_path
 from fclip.models.base import ExpressionModel
 
 Source = Mapping[str, str] | str | Path | None
@@ -24,7 +24,7 @@ def read_descriptions(source: Source) -> dict[str, str]:
     """
     if isinstance(source, Mapping):
         return _checked(source, "descriptions")
-    path = Path(str(files("fclip"))) / "resources" / "descriptions.json" if source is None else Path(source)
+    path = resource_path("descriptions.json") if source is None else Path(source)
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         raise FclipError(f"{path}: no such file of descriptions (JSON, class name: text)")
     try:

@@ -18,7 +18,7 @@ from fclip.models.checkpoint import FORMAT
 from fclip.models.convert import checkpoints, weights
 from fclip.models.convert.archive import Archive, open_archive
 from fclip.models.convert.source import Converted, Given
-from fclip.models.weights import write_weights
+from fclip.tensors import write_tensors
 
 WEIGHTS_FORMAT = "fclip-weights-1"
 KINDS: dict[str, Callable[[Archive, Given], Converted]] = {
@@ -74,5 +74,5 @@ def convert(
         **found.metadata,
         "converted": {"from": kind, "sha256": digest},
     }
-    write_weights(out, found.tensors, metadata)
+    write_tensors(out, found.tensors, metadata)
     return ConvertReport(tuple(found.taken), tuple(found.dropped), tuple(found.missing), metadata)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from importlib.resources import files
 
 from fclip.errors import FclipError
+from fclip.files import resource_json
 from fclip.models.backbone.clip import FARL_EXTRAS, OPENAI_BUFFERS
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.source import (
@@ -111,6 +110,6 @@ def _aim_name(name: str) -> str:
 def facexformer(archive: Archive, given: Given) -> Converted:
     """FaceXFormer (Narayan et al., 2024): the network under its own names, without optimizer state."""
     state, ballast = find_state(archive, ("state_dict_backbone",))
-    listed = json.loads((files("fclip") / "resources" / "facexformer_tensors.json").read_text())
+    listed = resource_json("facexformer_tensors.json")
     require(state, {name: tuple(shape) for name, shape in listed.items()}, f"{archive.path} as FaceXFormer")
     return Converted(read(state), {}, sorted(state), ballast)

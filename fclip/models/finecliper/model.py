@@ -7,10 +7,8 @@ weigh the levels, and the weighted sum is classified.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
+from fclip.files import resource_json
 from fclip.models.backbone.clip import encode_frames, text_length
 from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.finecliper.frames import FrameEncoder
@@ -262,7 +261,7 @@ class FineCliper(ExpressionModel):
 
 def label_prompts(classes: tuple[str, ...], negative_word: str = "no") -> dict[str, list[str]]:
     """The paper's positive and negative label texts (resources/prompts.json) for these classes."""
-    templates = json.loads((files("fclip") / "resources" / "prompts.json").read_text())
+    templates = resource_json("prompts.json")
     return {name: [text.format(cls=cls, word=negative_word) for cls in classes] for name, text in templates.items()}
 
 

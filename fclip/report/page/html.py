@@ -10,8 +10,8 @@ import base64
 import html
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 
+from fclip.files import resource_text
 from fclip.report.page.blocks import (
     LONG,
     Block,
@@ -55,7 +55,7 @@ def render_html(title: str, blocks: Sequence[Block]) -> str:
 
 @cache
 def _style() -> str:
-    return (resources.files("fclip") / "resources" / "report.css").read_text(encoding="utf-8")
+    return resource_text("report.css")
 
 
 def _table(table: Table) -> str:

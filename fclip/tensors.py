@@ -1,0 +1,42 @@
+"""Weight files: safetensors, written whole or not at all, the same bytes for the same tensors and metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fclip.errors import FclipError
+from fclip.files import atomic_write
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+    """Write tensors and JSON metadata as one .safetensors file.
+
+    Its header has at most one entry, `fclip`, a JSON object (one, because safetensors writes several in any order).
+    The file has the mode that the umask gives (safetensors makes it private). FclipError if it cannot be written.
+    """
+    header = {"fclip": json.dumps(dict(metadata), sort_keys=True)} if metadata is not None else None
+    try:
+        with atomic_write(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(temporary), header)
+            temporary.chmod(mode)
+    except (OSError, SafetensorError) as error:
+        raise FclipError(f"{path}: cannot be written ({error})") from None
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read a .safetensors file, on the CPU; FclipError for a missing or unreadable one."""
+    try:
+        return load_file(str(path))
+    except FileNotFoundError:
+        raise FclipError(f"{path}: no such weights file") from None
+    except (SafetensorError, OSError) as error:
+        raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
