@@ -74,12 +74,12 @@ def resource_json(name: str) -> Any:
 
 
 def log_rows(lines: Iterable[str]) -> list[dict[str, Any]]:
-    """The JSON objects of the lines of a log that is appended to; a line that a crash cut off is left out."""
+    """The JSON objects of the lines of a log that is appended to; a line that cannot be read is left out."""
     rows = []
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)
