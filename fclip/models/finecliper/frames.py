@@ -1,4 +1,4 @@
-"""The frame encoder: a frozen CLIP image tower with temporal, spatial and MLP adapters (METHOD 2.3, 2.4).
+"""The frame encoder: a frozen CLIP image tower with temporal, spatial and MLP adapters.
 
 FineCLIPER Eqs. 5-7; the block is that of AIM (Yang et al., ICLR 2023, arXiv 2302.03024). The same class encodes video
 frames (low level) and, with a second adapter set, face parsing and landmarks (middle level).
@@ -79,7 +79,7 @@ class FrameEncoder(nn.Module):
         return step(block, adapters, x)
 
     def _block(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
-        """One block of METHOD 2.3, x (T, B, N, D)."""
+        """One block, Eqs. 5-7, x (T, B, N, D)."""
         x = self._temporal(block, adapters, x)
         y = block.ls_1(attend(block.attn, block.ln_1(x).flatten(0, 1))).view_as(x)  # attention within (T*B, N, D)
         x = x + y + adapters.spatial(y)  # inner skip
@@ -87,8 +87,8 @@ class FrameEncoder(nn.Module):
 
     def _temporal(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """x + A_tem(attention over time at each of the B*N token positions), x (T, B, N, D). No inner skip."""
-        y = block.ls_1(attend_over_time(block.attn, block.ln_1(x).flatten(1, 2)))  # (B*N, T, D)
-        return x + adapters.temporal(y).transpose(0, 1).reshape(x.shape)
+        y = block.ls_1(attend_over_time(block.attn, block.ln_1(x).flatten(1, 2)))  # (T, B*N, D)
+        return x + adapters.temporal(y).view_as(x)
 
     def _mlp(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """x + MLP(ln_2(x)) + s A_mlp(ln_2(x)), Eq. 7; x (..., D)."""
@@ -105,10 +105,14 @@ class FrameEncoder(nn.Module):
 
 
 def attend_over_time(attn: Any, x: Tensor) -> Tensor:
-    """Bidirectional attention along the first axis: (T, S, D) -> (S, T, D), S sequences of T tokens."""
+    """Bidirectional attention along the first axis: (T, S, D) -> (T, S, D), S sequences of T tokens.
+
+    The heads are put back in order before the output projection: on a tensor with gaps between its rows that product
+    would become one small product a sequence, with the weight repeated for each.
+    """
     q, k, v = (
         part.unflatten(-1, (attn.num_heads, -1)).permute(1, 2, 0, 3)  # (S, H, T, d), a view
         for part in F.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
     )
-    out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (S, T, D)
+    out = F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).reshape(x.shape)  # (T, S, D)
     return F.linear(out, attn.out_proj.weight, attn.out_proj.bias)
