@@ -43,7 +43,7 @@ class Config:
 
 @dataclass(frozen=True)
 class CommonConfig(Config):
-    """Options that every command has (DESIGN 2)."""
+    """Options that every command has."""
 
     root: Path = option(Path("fclip-data"), "workspace folder: <root>/<dataset>/<stage> and <root>/runs")
     dataset: str | None = option(None, "data set in the workspace; may be left out when the root holds one")
@@ -57,7 +57,7 @@ class CommonConfig(Config):
 
 @dataclass(frozen=True)
 class ShardConfig(CommonConfig):
-    """Options of the stages that turn input shards into output shards (DESIGN 3)."""
+    """Options of the stages that turn input shards into output shards."""
 
     input: Path | None = option(None, "input folder instead of the workspace's", flag="--in")
     out: Path | None = option(None, "output folder instead of the workspace's")

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from fclip.runner.shards import ShardTask
+from fclip.runner.stage import ShardTask
 from fclip.runner.workspace import list_shards
 
 T = TypeVar("T")

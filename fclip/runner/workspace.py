@@ -1,4 +1,4 @@
-"""Where things lie (DESIGN 2): <root>/<dataset>/<stage>, <root>/runs; names the command that makes what is missing."""
+"""Where things lie: <root>/<dataset>/<stage>, <root>/runs; names the command that makes what is missing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from fclip.config import ShardConfig, hash_of, option
 from fclip.data.storage.unfinished import Journal
 from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.runner.report import StageReport
-from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.shards import run_shards
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 from fclip.runner.tasks import batches, shard_tasks, take
 from fclip.runner.workspace import dataset_folder, require_folder, stage_input, stage_output
 
@@ -81,11 +82,11 @@ def run(config: Config) -> StageReport:
     if config.label_aware and not config.allow_test_labels:
         _refuse_test_labels(folder)
     stage = CaptionStage(config)
-    if stage.captioner.slow and not config.workers:
+    if stage.backend.slow and not config.workers:
         config = dataclasses.replace(config, workers=1)  # it is busy enough, and a model fits into memory once
-    log.warning("captioner %s, %s", config.mllm, stage.captioner.place)
+    log.warning("captioner %s, %s", config.mllm, stage.backend.place)
     tasks = shard_tasks(folder, ".tar", "frames", config.limit)
-    if stage.captioner.needs_faces:
+    if stage.backend.needs_faces:
         faces = faces_folder(config)
         tasks = [ShardTask(t.stem, (*t.inputs, faces / f"{t.stem}.h5"), t.payload) for t in tasks]
         missing = [t.inputs[1] for t in tasks if not t.inputs[1].is_file()]
@@ -116,46 +117,28 @@ def _refuse_test_labels(folder: Path) -> None:
         )
 
 
-class CaptionStage:
+class CaptionStage(ShardStage[Config]):
     """Caption the clips of a shard with one back end."""
 
     name, version, suffix = "caption", 1, ".jsonl"
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self._captioner: Any = None
+    def load(self) -> Any:
+        """The captioning back end."""
+        from fclip.captions.base import create_captioner
+        from fclip.engine.batches.devices import choose_device
 
-    @property
-    def captioner(self) -> Any:
-        """The captioning back end, loaded once a process."""
-        if self._captioner is None:
-            from fclip.captions.base import create_captioner
-            from fclip.engine.batches.devices import choose_device
-
-            c = self.config
-            options: dict[str, Any] = {}
-            if c.mllm not in WITHOUT_PROMPT:
-                options = {"prompt": c.prompt, "label_aware": c.label_aware, "max_tokens": c.max_tokens}
-                if c.mllm == "openai":
-                    options |= {"base_url": c.base_url, "model": c.model, "concurrency": c.concurrency}
-                    options |= {"allow_remote": c.allow_remote, "media": c.media}
-                    options |= {"timeout": c.timeout, "prices": c.prices}
-                else:
-                    options |= {"device": str(choose_device(c.device)), "batch_size": c.batch_size}
-                    options |= {"dtype": c.dtype, "quantize": c.quantize, "revision": c.revision}
-            self._captioner = create_captioner(c.mllm, **options)
-        return self._captioner
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Model, revision and prompt."""
-        return dict(self.captioner.fingerprint)
-
-    def close(self) -> None:
-        """Release the back end."""
-        close = getattr(self._captioner, "close", None)
-        if close:
-            close()
-        self._captioner = None
+        c = self.config
+        options: dict[str, Any] = {}
+        if c.mllm not in WITHOUT_PROMPT:
+            options = {"prompt": c.prompt, "label_aware": c.label_aware, "max_tokens": c.max_tokens}
+            if c.mllm == "openai":
+                options |= {"base_url": c.base_url, "model": c.model, "concurrency": c.concurrency}
+                options |= {"allow_remote": c.allow_remote, "media": c.media}
+                options |= {"timeout": c.timeout, "prices": c.prices}
+            else:
+                options |= {"device": str(choose_device(c.device)), "batch_size": c.batch_size}
+                options |= {"dtype": c.dtype, "quantize": c.quantize, "revision": c.revision}
+        return create_captioner(c.mllm, **options)
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the JSONL of a shard. Dear captions are noted as they come, so that a run that is cut off and started
@@ -165,9 +148,9 @@ class CaptionStage:
 
         result = ShardResult()
         path = out.with_name(f".{task.stem}.unfinished")
-        journal = Journal(path, self.config.resume) if self.captioner.slow else None
+        journal = Journal(path, self.config.resume) if self.backend.slow else None
         records = []
-        for group in batches(self._inputs(task, result), self.captioner.at_once):
+        for group in batches(self._inputs(task, result), self.backend.at_once):
             for clip, found in zip(group, self._caption(group, journal), strict=True):
                 if isinstance(found, ClipFailure):
                     result.failed.append((clip.key, str(found)))
@@ -186,11 +169,11 @@ class CaptionStage:
     def _caption(self, clips: list[CaptionInput], journal: Journal | None) -> list[CaptionRecord | ClipFailure]:
         """Captions of clips, those that the journal holds taken from there."""
         if journal is None:
-            return list(self.captioner.caption(clips))
+            return list(self.backend.caption(clips))
         asked = {clip.key: hash_of([self.fingerprint(), clip.key, clip.info["strip"], clip.label]) for clip in clips}
         known = {key: record for key, digest in asked.items() if (record := journal.find(digest))}
         wanted = [clip for clip in clips if clip.key not in known]
-        found = self.captioner.caption(wanted, lambda record: journal.add(asked[record.key], record))
+        found = self.backend.caption(wanted, lambda record: journal.add(asked[record.key], record))
         fresh = dict(zip([clip.key for clip in wanted], found, strict=True))
         return [known.get(clip.key) or fresh[clip.key] for clip in clips]
 

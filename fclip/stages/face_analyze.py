@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fclip.config import ShardConfig, option
 from fclip.errors import ClipFailure, FclipError
 from fclip.runner.report import StageReport
-from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.shards import run_shards
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 from fclip.runner.tasks import batches, shard_tasks, take
 from fclip.runner.workspace import stage_input, stage_output
 
@@ -77,36 +78,18 @@ def run(config: Config) -> StageReport:
     return report
 
 
-class FacesStage:
+class FacesStage(ShardStage[Config]):
     """Analyse the clips of a shard with one back end."""
 
     name, version, suffix = "face-analyze", 1, ".h5"
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self._backend: Any = None
+    def load(self) -> Any:
+        """The face back end."""
+        from fclip.engine.batches.devices import choose_device
+        from fclip.faces.registry import create_backend
 
-    @property
-    def backend(self) -> Any:
-        """The face back end, loaded once a process."""
-        if self._backend is None:
-            from fclip.engine.batches.devices import choose_device
-            from fclip.faces.registry import create_backend
-
-            device = str(choose_device(self.config.device))
-            self._backend = create_backend(self.config.backend, device=device, weights=self.config.weights)
-        return self._backend
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Back end and weights."""
-        return dict(self.backend.fingerprint)
-
-    def close(self) -> None:
-        """Release the back end."""
-        close = getattr(self._backend, "close", None)
-        if close:
-            close()
-        self._backend = None
+        device = str(choose_device(self.config.device))
+        return create_backend(self.config.backend, device=device, weights=self.config.weights)
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the HDF5 part of a frames shard; a clip without any face fails."""

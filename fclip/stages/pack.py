@@ -11,7 +11,8 @@ from fclip.config import ShardConfig, option
 from fclip.data.storage.missing import lacking
 from fclip.errors import FclipError
 from fclip.runner.report import StageReport
-from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.shards import run_shards
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 from fclip.runner.tasks import shard_tasks, take
 from fclip.runner.workspace import dataset_folder, require_folder, stage_input, stage_output
 
@@ -107,20 +108,10 @@ def _side_inputs(config: Config) -> Iterator[tuple[Path, str]]:
             yield require_folder(folder, "refined", config), ".jsonl"
 
 
-class PackStage:
+class PackStage(ShardStage[Config]):
     """Join the parts of a shard, clip by clip."""
 
     name, version, suffix = "pack", 2, ".tar"
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Nothing beyond the configuration: the inputs' hashes stand in the commit records."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to release."""
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the packed shard; clips that lack a part are skipped unless --allow-missing."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from fclip.config import ShardConfig, option
 from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.runner.report import StageReport
-from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.shards import run_shards
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,35 +202,22 @@ def _size(source: str) -> int:
     return path.stat().st_size if path.is_file() else -1
 
 
-class FramesStage:
+class FramesStage(ShardStage[Config]):
     """Decode, crop and encode the clips of a shard."""
 
     name, version, suffix = "preprocess", 2, ".tar"
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self._detector: Any = None
+    def load(self) -> Any:
+        """The face detector; None without cropping."""
+        if self.config.crop == "none":
+            return None
+        from fclip.faces.registry import create_backend
 
-    @property
-    def detector(self) -> Any:
-        """The face detector, loaded when the first clip needs it; None without cropping."""
-        if self._detector is None and self.config.crop != "none":
-            from fclip.faces.registry import create_backend
-
-            self._detector = create_backend(self.config.crop, device="cpu")
-        return self._detector
+        return create_backend(self.config.crop, device="cpu")
 
     def fingerprint(self) -> dict[str, Any]:
         """The detector's weights; the name of the data set."""
-        detector = dict(self.detector.fingerprint) if self.detector else {}
-        return {"detector": detector, "dataset": workspace_name(self.config)}
-
-    def close(self) -> None:
-        """Release the detector."""
-        close = getattr(self._detector, "close", None)
-        if close:
-            close()
-        self._detector = None
+        return {"detector": super().fingerprint(), "dataset": workspace_name(self.config)}
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the shard of `task`; a clip that fails is recorded with its reason."""
@@ -264,7 +252,7 @@ class FramesStage:
             decoded = read_clip(source, plan, size=(config.size, config.size))
             yield self._sample(clip, clip.key, decoded, decoded.frames, {})
             return
-        for face in face_clips(source, plan, self.detector, config.margin, config.size, config.all_faces):
+        for face in face_clips(source, plan, self.backend, config.margin, config.size, config.all_faces):
             key, facts = clip.key, dict[str, Any]()
             if config.all_faces and face.track["of"] > 1:
                 key = f"{clip.key}_face{face.track['number']}"

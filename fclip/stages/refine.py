@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, hash_of, option
 from fclip.errors import FclipError
 from fclip.runner.report import StageReport
-from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.shards import run_shards
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 from fclip.runner.tasks import shard_tasks
 from fclip.runner.workspace import dataset_folder, stage_input, stage_output
 
@@ -51,33 +53,23 @@ def run(config: Config) -> StageReport:
     return report
 
 
-class RefineStage:
+class RefineStage(ShardStage[Config]):
     """Refine the captions of a shard."""
 
     name, version, suffix = "refine", 1, ".jsonl"
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self._refiner: Any = None
-        self._edits: dict[str, ReviewRow] | None = None
+    def load(self) -> Any:
+        """The refiner with its lexicons."""
+        from fclip.captions.refine.refiner import Refiner
 
-    @property
-    def refiner(self) -> Any:
-        """The refiner with its lexicons, built once a process."""
-        if self._refiner is None:
-            from fclip.captions.refine.refiner import Refiner
+        return Refiner(self.labels(), self.config.lexicon, self.config.wordnet)
 
-            self._refiner = Refiner(self.labels(), self.config.lexicon, self.config.wordnet)
-        return self._refiner
-
-    @property
+    @cached_property
     def edits(self) -> dict[str, ReviewRow]:
         """What a person changed in the review queue, by key."""
-        if self._edits is None:
-            from fclip.captions.probe.review import read_review
+        from fclip.captions.probe.review import read_review
 
-            self._edits = read_review(self.config.apply_review) if self.config.apply_review else {}
-        return self._edits
+        return read_review(self.config.apply_review) if self.config.apply_review else {}
 
     def labels(self) -> tuple[str, ...]:
         """Class names of the data set, from the frames folder beside the captions."""
@@ -94,10 +86,7 @@ class RefineStage:
     def fingerprint(self) -> dict[str, Any]:
         """Rules version, lexicons, labels, a person's edits."""
         edits = {key: row.suggested for key, row in self.edits.items()}
-        return {**self.refiner.fingerprint, **({"edits": hash_of(edits)} if edits else {})}
-
-    def close(self) -> None:
-        """Nothing to release."""
+        return {**super().fingerprint(), **({"edits": hash_of(edits)} if edits else {})}
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the refined JSONL; a caption with nothing left is skipped, with the reason."""
@@ -107,7 +96,7 @@ class RefineStage:
         result = ShardResult()
         records = []
         for record in list(read_captions(task.inputs[0]).values())[: task.payload]:
-            found = self.refiner.refine(record.text)
+            found = self.backend.refine(record.text)
             text, remark = apply_review(record.text, found.text, self.edits.get(record.key))
             removed = [*found.removed, *([("", remark)] if remark else [])]
             if not text:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fclip.config import CommonConfig, option
-from fclip.errors import OutputDiffers, UsageError
+from fclip.errors import UsageError
 from fclip.runner.report import StageReport
 
 
@@ -34,33 +34,23 @@ def run(config: Config) -> StageReport:
 
     from tqdm import tqdm
 
-    from fclip.config import config_dict, differences
-    from fclip.files import read_json, write_json
+    from fclip.config import config_dict
+    from fclip.files import write_json
+    from fclip.runner.folder import OutputFolder
     from fclip.synth.dataset import write_dataset
 
     name = config.dataset or "demo7"
     out = config.out or config.root / name / "source"
     if config.clips < 1:
         raise UsageError(f"--clips {config.clips}: at least 1")
-    wanted = config_dict(config, output_only=True)
-    marker = out / "config.json"
-    if marker.is_file():
-        old = read_json(marker)
-        if old != wanted and not config.overwrite:
-            raise OutputDiffers(
-                f"{out}: holds another data set ({'; '.join(differences(old, wanted))}); "
-                "use --overwrite or another --out"
-            )
-    elif out.is_dir() and any(out.iterdir()):
-        raise OutputDiffers(f"{out}: holds files that fclip did not write; choose another --out")
     manifest = out / "manifest.json"
-    if manifest.is_file() and marker.is_file() and read_json(marker) == wanted:
-        os.utime(manifest)
-        return StageReport("synth", out, {"clips": config.clips}, lines=["already there"])
-    out.mkdir(parents=True, exist_ok=True)
-    manifest.unlink(missing_ok=True)
-    write_json(marker, wanted)
-    with tqdm(total=config.clips, desc="synth", unit="clip", disable=not sys.stderr.isatty()) as bar:
-        summary = write_dataset(name, out, config.clips, config.seed, config.workers or os.cpu_count() or 1, bar.update)
-    write_json(manifest, summary)
+    with OutputFolder(out).claim(config_dict(config, output_only=True), config.overwrite) as found:
+        if found and manifest.is_file() and not config.overwrite:
+            os.utime(manifest)
+            return StageReport("synth", out, {"clips": config.clips}, lines=["already there"])
+        manifest.unlink(missing_ok=True)
+        workers = config.workers or os.cpu_count() or 1
+        with tqdm(total=config.clips, desc="synth", unit="clip", disable=not sys.stderr.isatty()) as bar:
+            summary = write_dataset(name, out, config.clips, config.seed, workers, bar.update)
+        write_json(manifest, summary)
     return StageReport("synth", out, {"clips": config.clips}, {"summary": summary})

@@ -164,6 +164,8 @@ def build_model(config: Config, classes: Sequence[str], frames: int) -> Expressi
 
 def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, out: Path) -> dict[str, Any]:
     """Train one fold and seed into `out`; returns the run's summary (also when it was finished before)."""
+    import contextlib
+
     import torch
 
     from fclip.data.storage.splits import read_classes, read_splits
@@ -178,38 +180,39 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     identity = _identity(config, model, packed, dataset, fold, seed)
     folder = RunFolder(out)
     team, device = join_team(choose_device(config.device))
-    if team.leads:
-        folder.claim(identity, overwrite=config.overwrite, resume=config.resume)
-    team.wait()
-    if (out / "done.json").is_file():
-        return read_json(out / "done.json")
-    if team.leads:
-        where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
-        log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
-    facts = {
-        "dataset": dataset,
-        "fold": fold,
-        "seed": seed,
-        "selection": config.select,
-        "captions": caption_facts(packed),
-        "without": list(config.without),
-    }
-    steps = _fit(config, model.to(device), shards, seed, folder, facts, team)
-    losses = [row["loss"] for row in folder.read_log() if "loss" in row]
-    summary = {
-        "run": str(out),
-        "dataset": dataset,
-        "variant": config.variant,
-        "clip": config.clip,
-        "fold": fold,
-        "seed": seed,
-        "steps": steps,
-        "loss": losses[-1] if losses else None,
-        "selection": config.select,
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }
-    if team.leads:
-        write_json(out / "done.json", summary)
+    with contextlib.ExitStack() as stack:
+        if team.leads:
+            stack.enter_context(folder.claim(identity, overwrite=config.overwrite, resume=config.resume))
+        team.wait()
+        if (out / "done.json").is_file():
+            return read_json(out / "done.json")
+        if team.leads:
+            where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
+            log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
+        facts = {
+            "dataset": dataset,
+            "fold": fold,
+            "seed": seed,
+            "selection": config.select,
+            "captions": caption_facts(packed),
+            "without": list(config.without),
+        }
+        steps = _fit(config, model.to(device), shards, seed, folder, facts, team)
+        losses = [row["loss"] for row in folder.read_log() if "loss" in row]
+        summary = {
+            "run": str(out),
+            "dataset": dataset,
+            "variant": config.variant,
+            "clip": config.clip,
+            "fold": fold,
+            "seed": seed,
+            "steps": steps,
+            "loss": losses[-1] if losses else None,
+            "selection": config.select,
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }
+        if team.leads:
+            write_json(out / "done.json", summary)
     return summary
 
 

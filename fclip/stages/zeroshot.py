@@ -1,4 +1,4 @@
-"""`fclip zeroshot`: train on one data set, test on another whose class names are the only candidates (METHOD 5)."""
+"""`fclip zeroshot`: train on one data set, test on another whose class names are the only candidates."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ import numpy as np
 from fclip.data.media.sampling import SamplingPlan
 from fclip.data.media.video import iter_windows, open_source, read_clip
 from fclip.records import Clip
-from fclip.runner.shards import ShardTask
+from fclip.runner.stage import ShardTask
 from fclip.stages import preprocess
 
 PLAN = SamplingPlan(16)

@@ -1,4 +1,4 @@
-"""The laws that all shard stages obey (DESIGN 8), on rendered clips: the runner's own tests are in test_runner.py."""
+"""The laws that all shard stages obey, on rendered clips: the runner's own tests are in test_runner.py."""
 
 from __future__ import annotations
 

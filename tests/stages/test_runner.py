@@ -1,4 +1,4 @@
-"""The stage contract (DESIGN 3) on a small stage: resume, kill -9, workers, configuration changes, damage, failures."""
+"""The stage contract on a small stage: resume, kill -9, workers, configuration changes, damage, failures."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fclip.config import ShardConfig, option
 from fclip.files import atomic_write
-from fclip.runner.shards import ShardResult, ShardTask, run_shards
+from fclip.runner.shards import run_shards
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,8 @@ class Config(ShardConfig):
     suffix_text: str = option("", "text appended to each line", output=True)
 
 
-class ToyStage:
+class ToyStage(ShardStage[Config]):
     name, version, suffix = "toy", 1, ".txt"
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def fingerprint(self) -> dict[str, str]:
-        return {"backend": "none"}
-
-    def close(self) -> None:
-        pass
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         result = ShardResult()

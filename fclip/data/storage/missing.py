@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fclip.runner.shards import ShardTask
+from fclip.runner.stage import ShardTask
 from fclip.runner.tasks import take
 
 FACES, CAPTION = "face analysis", "caption"

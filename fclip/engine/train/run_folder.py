@@ -1,4 +1,4 @@
-"""A run folder: config.json, metrics.jsonl, step-numbered checkpoints with a LAST (and BEST) pointer (DESIGN 4).
+"""A run folder: config.json, metrics.jsonl, step-numbered checkpoints with a LAST (and BEST) pointer.
 
 A checkpoint `step-00000120/` holds model.safetensors (format fclip-1) and state.pt (optimizer, schedule, random state,
 position; tensors and plain values only, read with weights_only). It is written under a temporary name and renamed; then
@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fclip.errors import FclipError, OutputDiffers
-from fclip.files import atomic_write, log_rows, read_json, write_json
+from fclip.errors import FclipError
+from fclip.files import atomic_write, log_rows
 from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import save_checkpoint
+from fclip.runner.folder import OutputFolder
 
 EVALUATION = ("eval/results.json", "eval/explanations.npz")  # not true of the run any more once it is trained anew
 
@@ -30,33 +33,18 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def claim(self, identity: dict[str, Any], *, overwrite: bool, resume: bool) -> bool:
-        """Make the folder for a run with this identity; True when it holds a checkpoint to resume from.
-
-        Raises OutputDiffers (exit 3) when it was made with another configuration.
-        """
-        from fclip.config import differences
-
-        config = self.path / "config.json"
-        if config.is_file():
-            old = read_json(config)
-            if old != identity and not overwrite:
-                raise OutputDiffers(
-                    f"{self.path}: made with another configuration "
-                    f"({'; '.join(differences(old, identity))}); use --overwrite or another --out"
-                )
-            if old == identity and not overwrite and not resume:
-                raise OutputDiffers(f"{self.path}: holds this run already and --no-resume was given; use --overwrite")
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise OutputDiffers(f"{self.path}: holds files that fclip did not write; choose another --out")
-        self.path.mkdir(parents=True, exist_ok=True)
-        for stale in self.path.glob(".step-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        if overwrite:
-            for name in ("LAST", "BEST", "metrics.jsonl", "done.json", *EVALUATION):
-                (self.path / name).unlink(missing_ok=True)
-        write_json(config, identity)
-        return (self.path / "LAST").is_file()
+    @contextmanager
+    def claim(self, identity: dict[str, Any], *, overwrite: bool, resume: bool) -> Iterator[None]:
+        """Hold the folder for a run with this identity; raises OutputDiffers as OutputFolder.claim does."""
+        folder = OutputFolder(self.path, ["metrics.jsonl"])
+        with folder.claim(identity, overwrite, resume):
+            for stale in self.path.glob(".step-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            folder.remove_temporaries()
+            if overwrite:
+                for name in ("LAST", "BEST", "metrics.jsonl", "done.json", *EVALUATION):
+                    (self.path / name).unlink(missing_ok=True)
+            yield
 
     def pointer(self, name: str = "LAST") -> Path:
         """Folder of the checkpoint that LAST or BEST names; FclipError when there is none."""

@@ -1,0 +1,84 @@
+"""Whose output a folder is: claimed by its configuration, and held by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fclip.config import differences, hash_of
+from fclip.errors import FclipError, OutputDiffers
+from fclip.files import read_json, write_json
+from fclip.runner.lock import LOCK, FolderLock, is_running
+
+CONFIG = "config.json"
+
+
+class OutputFolder:
+    """The output folder of a command.
+
+    `described`: names of files that a run may have written before its first result; a folder with nothing else is as
+    new. `job`: (index, number) of several jobs that share the folder.
+    """
+
+    def __init__(self, path: Path, described: Iterable[str] = (), job: tuple[int, int] = (0, 1)) -> None:
+        self.path, self.job = path, job
+        self.described = {CONFIG, *described}
+
+    @contextlib.contextmanager
+    def claim(self, identity: Mapping[str, Any], overwrite: bool, resume: bool = True) -> Iterator[bool]:
+        """Hold the folder for output of this identity; gives whether it holds some already, to go on from.
+
+        `identity` is all that the output depends on, as JSON values; it is kept as config.json with its hash. Raises
+        OutputDiffers (exit 3) when another process works in the folder, when it holds output of another identity
+        (without `overwrite`), output at all (without `resume` and `overwrite`), or files that fclip did not write.
+        """
+        lock = FolderLock(self.path, self.job)
+        lock.acquire()
+        try:
+            yield self._check(dict(identity), overwrite, resume)
+        finally:
+            lock.release()
+
+    def _check(self, identity: dict[str, Any], overwrite: bool, resume: bool) -> bool:
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(LOCK)}
+        config_hash = identity["config_hash"] = hash_of({k: v for k, v in identity.items() if k != "config_hash"})
+        old = self._identity() if CONFIG in names else None
+        if old is None and any(not name.startswith(".") for name in names - {CONFIG}):
+            foreign = min(name for name in names if not name.startswith("."))
+            raise OutputDiffers(f"{self.path}: holds files that fclip did not write ({foreign}); choose another --out")
+        found = bool(names - self.described)
+        if found and old is not None and not overwrite:
+            if old.get("config_hash") != config_hash:
+                changed = differences(old, identity | {"config_hash": old.get("config_hash")})
+                raise OutputDiffers(
+                    f"{self.path}: made with another configuration ({'; '.join(changed)}); "
+                    "use --overwrite to replace it, or another --out"
+                )
+            if not resume:
+                raise OutputDiffers(
+                    f"{self.path}: holds output already and --no-resume was given; use --overwrite or another --out"
+                )
+        if old is None or old.get("config_hash") != config_hash:
+            write_json(self.path / CONFIG, identity)
+        return found
+
+    def _identity(self) -> dict[str, Any]:
+        value = read_json(self.path / CONFIG)
+        if not isinstance(value, dict):
+            raise FclipError(f"{self.path / CONFIG}: not a configuration of fclip; choose another --out")
+        return value
+
+    def remove_temporaries(self, stems: Iterable[str] | None = None) -> None:
+        """Delete temporary files `.name.<pid>.tmp` whose process is gone (a crash left them).
+
+        With `stems`, only those of these shards: the others may belong to a job on another machine.
+        """
+        chosen = None if stems is None else set(stems)
+        for path in self.path.glob(".*.tmp"):
+            stem, pid = path.name.split(".")[1], path.name.split(".")[-2]
+            at_work = pid.isdigit() and int(pid) != os.getpid() and is_running(int(pid))
+            if not at_work and (chosen is None or stem in chosen):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Worker processes of a shard stage: one thread each, gone when the parent is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fclip.config import ShardConfig
+from fclip.errors import FclipError
+from fclip.runner.stage import ShardResult, ShardStage, ShardTask
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Done = Iterator[tuple[ShardTask, ShardResult]]
+
+_worker_stage: ShardStage[Any] | None = None
+
+
+def process_all(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Done:
+    """Yield (task, result) as shards are done, with one progress bar on stderr; `workers` 0: one per CPU core."""
+    import sys
+
+    from tqdm import tqdm
+
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    run = _in_process(stage, tasks, out) if workers <= 1 else _in_pool(stage, tasks, out, workers)
+    with _one_thread(), tqdm(total=len(tasks), desc=stage.name, unit="shard", disable=not sys.stderr.isatty()) as bar:
+        for task, result in run:
+            bar.update()
+            bar.set_postfix(ok=len(result.ok), failed=len(result.failed), refresh=False)
+            yield task, result
+
+
+def _in_process(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path) -> Done:
+    try:
+        for task in tasks:
+            yield task, stage.process(task, out / f"{task.stem}{stage.suffix}")
+    finally:
+        stage.close()
+
+
+def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Done:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
+    stage.close()  # each worker loads its own back end
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (type(stage), stage.config))
+    finished = False
+    try:
+        futures = {pool.submit(_work, task, out): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+        finished = True
+    except BrokenProcessPool:
+        raise FclipError(f"{stage.name}: a worker process died (out of memory?); try fewer --workers") from None
+    finally:
+        if not finished:  # interrupted or failed: do not wait for shards that nobody will commit
+            for process in multiprocessing.active_children():
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(cls: type[ShardStage[Any]], config: ShardConfig) -> None:
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    global _worker_stage
+    _worker_stage = cls(config)
+
+
+def _exit_with_parent() -> None:
+    """End this process when the parent is gone (kill -9 leaves workers waiting for ever otherwise)."""
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(task: ShardTask, out: Path) -> ShardResult:
+    assert _worker_stage is not None
+    return _worker_stage.process(task, out / f"{task.stem}{_worker_stage.suffix}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let the numeric libraries use one thread: results must not depend on how many workers share the CPU."""
+    import sys
+
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    torch = sys.modules.get("torch")  # else it reads the environment when it is first imported
+    threads = torch.get_num_threads() if torch else 1
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        if torch:
+            torch.set_num_threads(threads)
