@@ -6,7 +6,7 @@ This is the one module that data, faces, captions and models may all import.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,29 @@ class FaceTrack:
     blendshapes: np.ndarray | None = None
     pose: np.ndarray | None = None
     filled: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> FaceTrack:
+        """The track of some of its frames: `rows` are indices or a mask (T,)."""
+        return FaceTrack(**{name: values[rows] for name, values in self._arrays()}, **self._others())
+
+    def joined(self, other: FaceTrack | None, frames: int) -> FaceTrack:
+        """This track with `other`, of the same back end, after it; None stands for `frames` frames without a face."""
+        later = dict(other._arrays()) if other is not None else {}
+        arrays = {}
+        for name, values in self._arrays():
+            after = later.get(name, np.zeros((frames, *values.shape[1:]), values.dtype))
+            arrays[name] = np.concatenate([values, after])
+        return FaceTrack(**arrays, **self._others())
+
+    def _arrays(self) -> list[tuple[str, np.ndarray]]:
+        """The fields that hold a row for each frame."""
+        pairs = [(each.name, getattr(self, each.name)) for each in fields(self)]
+        return [(name, values) for name, values in pairs if isinstance(values, np.ndarray)]
+
+    def _others(self) -> dict[str, Any]:
+        """The fields that do not."""
+        of_frames = {name for name, _ in self._arrays()}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in of_frames}
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,16 @@ MIN_AFFINITY = 0.05
 
 @dataclass
 class Track:
-    """One face over the frames in which it was found: frame indices, boxes (x0, y0, x1, y1) and scores."""
+    """One face over the frames in which it was found: frame indices, boxes (x0, y0, x1, y1) and scores.
+
+    `number` counts the faces of a Linker from 1.
+    """
 
     shot: int
     indices: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    number: int = 0
 
     @property
     def weight(self) -> float:
@@ -28,23 +32,28 @@ class Track:
         return float((sides * np.array(self.scores)).sum())
 
 
-def scene_cuts(frames: np.ndarray) -> np.ndarray:
-    """True (T,) where a new shot begins: frames uint8 (T, H, W, 3); the first frame is none.
+Summary = tuple[np.ndarray, np.ndarray]  # colour histogram (512,) adding up to 1, grey thumbnail (16, 16)
+
+
+def scene_cuts(frames: np.ndarray, before: Summary | None = None) -> np.ndarray:
+    """True (T,) where a new shot begins: frames uint8 (T, H, W, 3); `before`: of the frame ahead, if there is one.
 
     A cut changes both the colours (histogram of 8 x 8 x 8 colours) and the picture (mean difference of 16 x 16
     thumbnails, 0 to 255) at once.
     """
-    histograms, thumbnails = zip(*(_summary(frame) for frame in frames), strict=True)
     cuts = np.zeros(len(frames), bool)
-    for index in range(1, len(frames)):
-        colours = np.abs(histograms[index] - histograms[index - 1]).sum() / 2
-        picture = np.abs(thumbnails[index] - thumbnails[index - 1]).mean()
-        cuts[index] = colours > HISTOGRAM_CHANGE and picture > BRIGHTNESS_CHANGE
+    for index, frame in enumerate(frames):
+        histogram, thumbnail = summary = summarise(frame)
+        if before is not None:
+            colours = np.abs(histogram - before[0]).sum() / 2
+            picture = np.abs(thumbnail - before[1]).mean()
+            cuts[index] = colours > HISTOGRAM_CHANGE and picture > BRIGHTNESS_CHANGE
+        before = summary
     return cuts
 
 
-def _summary(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colour histogram (512,) adding up to 1, and grey thumbnail (16, 16), of a frame."""
+def summarise(frame: np.ndarray) -> Summary:
+    """What scene_cuts compares of a frame."""
     from PIL import Image
 
     small = Image.fromarray(frame).resize((64, 64), Image.Resampling.BOX)
@@ -54,26 +63,47 @@ def _summary(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return histogram, thumbnail
 
 
-def link(detections: list[np.ndarray], cuts: np.ndarray) -> list[Track]:
-    """Join detections, one (n, 5) array a frame (box and score), to tracks; the main face's track comes first.
+class Linker:
+    """Joins detections of single frames, given one after another, to `tracks`, one for each face and shot.
 
     A face joins the track of its shot whose last box is the most alike. No gap is too long within a shot: a face that
     comes back where it left is the same face. The only face of a frame also continues the only face of the frame
     before, wherever it went. Boxes that overlap a better one of the same frame are taken for the same face.
     """
-    shots = np.cumsum(cuts)
-    tracks: list[Track] = []
-    for index, boxes in enumerate(detections):
+
+    def __init__(self) -> None:
+        self.tracks: list[Track] = []
+        self.shot = 0
+        self._count = 0
+
+    def add(self, index: int, boxes: np.ndarray, cut: bool) -> None:
+        """Take the detections (n, 5), box and score, of the frame `index`; `cut`: a new shot begins with it."""
+        self.shot += bool(cut)
         boxes = without_doubles(np.asarray(boxes, np.float64).reshape(-1, 5))
-        alive = [track for track in tracks if track.shot == shots[index]]
+        alive = [track for track in self.tracks if track.shot == self.shot]
         for row, track in _assign(alive, boxes):
             if track is None:
-                track = Track(int(shots[index]))
-                tracks.append(track)
+                self._count += 1
+                track = Track(self.shot, number=self._count)
+                self.tracks.append(track)
             track.indices.append(index)
             track.boxes.append(boxes[row, :4])
             track.scores.append(float(boxes[row, 4]))
-    return sorted(tracks, key=lambda track: -track.weight)
+
+    def forget(self, before: int) -> None:
+        """Let go of what was found before the frame `before`, but for each face's last place in this shot."""
+        for track in self.tracks:
+            old = min(sum(index < before for index in track.indices), len(track.indices) - 1)
+            del track.indices[:old], track.boxes[:old], track.scores[:old]
+        self.tracks = [t for t in self.tracks if t.shot == self.shot or t.indices[-1] >= before]
+
+
+def link(detections: list[np.ndarray], cuts: np.ndarray) -> list[Track]:
+    """Join a clip's detections, one (n, 5) array a frame, by a Linker; the main face's track comes first."""
+    linker = Linker()
+    for index, boxes in enumerate(detections):
+        linker.add(index, boxes, bool(cuts[index]))
+    return sorted(linker.tracks, key=lambda track: -track.weight)
 
 
 def _assign(tracks: list[Track], boxes: np.ndarray) -> list[tuple[int, Track | None]]:

@@ -1,1 +1,4 @@
-"""One way of seeing a clip: from a source to what a model reads."""
+"""The one way from a source to what a model is shown: read -> crop -> analyse -> describe -> sample.
+
+The stages take these steps with a disk between them, prediction takes them in memory.
+"""

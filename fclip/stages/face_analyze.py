@@ -109,23 +109,23 @@ class FacesStage(ShardStage[Config]):
         """Yield (key, sha256 of the film strip, track) of each clip with a face; the others go into `result`."""
         import numpy as np
 
-        from fclip.faces.base import analyze_clips
-        from fclip.faces.tracks import fill_gaps, smooth_track
+        from fclip.seeing.faces import analyse_clips, finish_track
+        from fclip.seeing.preparation import Analysis
 
+        analysis = Analysis(self.config.backend, self.config.max_gap, self.config.smooth)
         for group in batches(self._clips(task, result), CLIPS_AT_ONCE):
             times = [np.asarray(sample.info["times"]) for _, _, sample in group]
-            tracks = analyze_clips(self.backend, [sample.frames for _, _, sample in group], times)
+            tracks = analyse_clips(self.backend, [sample.frames for _, _, sample in group], times)
             for (key, sha256, sample), track, seconds in zip(group, tracks, times, strict=True):
                 frames = len(sample.frames)
-                if isinstance(track, ClipFailure) or not (track.confidence > 0).any():
-                    nothing = f"no face found in any of its {frames} frames"
-                    result.failed.append((key, str(track) if isinstance(track, ClipFailure) else nothing))
+                if isinstance(track, ClipFailure):
+                    result.failed.append((key, str(track)))
                     _count(result, frames, frames, 0)
                     continue
-                whole = fill_gaps(track, self.config.max_gap)
+                whole = finish_track(track, seconds, analysis)
                 missing, left = (int((t.confidence == 0).sum()) for t in (track, whole))
                 _count(result, frames, missing, missing - left)
-                yield key, sha256, smooth_track(whole, seconds, self.config.smooth)
+                yield key, sha256, whole
 
     def _clips(self, task: ShardTask, result: ShardResult) -> Iterator[tuple[str, str, FrameSample]]:
         from fclip.data.storage.shards import parse_frame_sample, read_shard

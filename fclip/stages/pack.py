@@ -19,6 +19,7 @@ from fclip.runner.workspace import dataset_folder, require_folder, stage_input, 
 if TYPE_CHECKING:
     from fclip.data.storage.parts import FacesPart
     from fclip.records import CaptionRecord, FaceTrack
+    from fclip.seeing.preparation import Preparation
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def run(config: Config) -> StageReport:
     missing = _check_missing(config, tasks)
     classes = list(read_classes(folder))
     extra = {"classes.json": classes, "splits.json": read_json(folder / "splits.json")}
+    extra["preparation.json"] = _preparation(config, folder, tasks, classes).as_dict()
     report = run_shards(PackStage(config), tasks, stage_output(config, "packed"), config, extra)
     report.lines += class_table(classes, dict(sorted(report.values.get("tally", {}).get("parts", {}).items())))
     report.lines += missing
@@ -72,6 +74,18 @@ def _tasks(config: Config, folder: Path) -> list[ShardTask]:
                 )
         tasks.append(ShardTask(task.stem, tuple(inputs), task.payload))
     return tasks
+
+
+def _preparation(config: Config, frames: Path, tasks: list[ShardTask], classes: list[str]) -> Preparation:
+    """How the clips that are packed were prepared, from what the stages wrote into their folders."""
+    from fclip.data.storage.captions import read_captions
+    from fclip.seeing.preparation import gather
+
+    sides = {suffix: folder for folder, suffix in _side_inputs(config)}
+    captioner = "human" if config.captions == "human" else None
+    for path in (path for task in tasks for path in task.inputs if path.suffix == ".jsonl"):
+        captioner = captioner or next((record.model for record in read_captions(path).values()), None)
+    return gather(frames, sides.get(".h5"), sides.get(".jsonl"), captioner, classes)
 
 
 def _check_missing(config: Config, tasks: list[ShardTask]) -> list[str]:

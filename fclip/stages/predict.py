@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
-    from fclip.engine.predict.windows import FaceWindow, VideoPredictor
-    from fclip.models.base import ExpressionModel
+    from fclip.engine.predict.opening import OpenedModel
+    from fclip.engine.predict.windows import Prediction, VideoPredictor
 
 Result = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Config(CommonConfig):
     """Predict the expression in videos with a trained run, or zero-shot with class names of your own.
 
     Each video is read in windows that overlap; its probabilities are the mean over the windows of its main face, or of
-    each face with --all-faces. Faces are found and cropped first (--crop none for face crops). Captions are left out
-    unless --captions template is given. Memory does not grow with a video's length.
+    each face with --all-faces. Faces are found, cropped, analysed and described as the run's training clips were; what
+    cannot be made is named. Memory does not grow with a video's length.
 
     --classes replaces the classes of a FineCLIPER run by any others (its texts are encoded anew). Without --checkpoint
     plain CLIP answers, with the same positive and negative texts.
@@ -43,14 +45,18 @@ class Config(CommonConfig):
     classes: tuple[str, ...] = option((), "candidates instead of the run's classes: bored,confused,...")
     clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
     clip_weights: str | None = option(None, "tag or file of its weights instead of the default")
-    crop: Literal["none", "lite", "mediapipe"] = option("lite", "how to find the face")
-    backend: str | None = option(None, "face back end for parsing and landmarks [as --crop]")
-    margin: float = option(1.5, "side of the crop / larger extent of the face")
+    crop: str | None = option(
+        None, "how to find the face: lite, mediapipe, or none for face crops [as in training; mediapipe, else lite]"
+    )
+    backend: str | None = option(None, "face back end for parsing and landmarks [as in training]")
+    margin: float | None = option(None, "side of the crop / larger extent of the face [as in training]")
     all_faces: bool = option(False, "every face by itself, numbered through the video, not the main one")
     window: float = option(3.0, "seconds a window")
     stride: float = option(1.5, "seconds from window to window")
     smooth: float = option(0.0, "time constant in seconds of a running mean over windows; 0 = off")
-    captions: Literal["none", "template"] = option("none", "describe each window for models that read captions")
+    captions: str | None = option(
+        None, "who describes each window for models that read captions: template, none ... [as in training]"
+    )
     format: Literal["text", "json", "csv"] = option("text", "what to print (--json is the whole report)")
     out: Path | None = option(None, "also write the predictions to this .json, .jsonl or .csv file")
     render: Path | None = option(
@@ -73,7 +79,7 @@ def run(config: Config) -> StageReport:
         raise UsageError(f"--render {config.render}: name a folder, {len(sources)} videos were given")
     if config.out and config.out.suffix not in (".json", ".jsonl", ".csv"):
         raise UsageError(f"--out {config.out}: end it with .json, .jsonl or .csv")
-    predictor = open_predictor(config)
+    predictor, opened = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []
     for source in tqdm(sources, unit="video", disable=len(sources) < 2 or not sys.stderr.isatty()):
@@ -83,14 +89,17 @@ def run(config: Config) -> StageReport:
             report.counts["videos"] += 1
             if config.render:
                 out = config.render if config.render.suffix else config.render / f"{source.stem}.mp4"
-                render(predictor, source, windows, out)
+                render(predictor, config, source, windows, out)
                 report.lines.append(f"rendered: {out}")
         except ClipFailure as failure:
             results.append({"video": str(source), "error": str(failure)})
             report.counts["failed"] += 1
             report.exit_code = 1
     report.values["predictions"] = results
-    report.lines = format_results(results, config.format) + report.lines
+    report.values["remarks"] = opened.remarks
+    report.lines = (
+        format_results(results, config.format) + report.lines + [f"note: {remark}" for remark in opened.remarks]
+    )
     if config.out:
         _write(config.out, results)
         report.out = config.out
@@ -115,59 +124,27 @@ def find_videos(names: Sequence[str]) -> Iterator[Path]:
                 yield path
 
 
-def open_model(
-    checkpoint: Path | None, classes: tuple[str, ...], clip: str, clip_weights: str | None = None
-) -> ExpressionModel:
-    """The run's model; with `classes`, its weights on other class names; plain CLIP where there is no checkpoint."""
-    from fclip.models import create_model, load_model
-    from fclip.models.checkpoint import find_checkpoint, load_checkpoint
+def open_predictor(config: Config) -> tuple[VideoPredictor, OpenedModel]:
+    """The model behind the options, and what makes its samples."""
+    from fclip.engine.predict import opening
 
-    if checkpoint is None:
-        return create_model("base", clip, classes, clip_weights=clip_weights)  # untrained it is plain CLIP
-    if not checkpoint.exists():
-        raise FclipError(f"{checkpoint}: no such run or checkpoint; train one with: fclip train")
-    if not classes:
-        return load_model(checkpoint)
-    state, meta = load_checkpoint(find_checkpoint(checkpoint))
-    model = create_model(
-        meta["variant"],
-        meta["clip"],
-        classes,
-        meta["frames"],
-        meta["clip_weights"],
-        meta["longclip_weights"],
-        **meta["options"],
-    )
-    model.load_trainable_state(state)
-    return model
+    opened = opening.open_model(config.checkpoint, config.classes, config.clip, config.clip_weights)
+    options = opening.PredictOptions(config.crop, config.margin, config.backend, config.captions, config.device)
+    return opening.open_predictor(opened, options), opened
 
 
-def open_predictor(config: Config) -> VideoPredictor:
-    """The model with the face and caption back ends that its input, or drawing, needs."""
-    from fclip.engine.batches.devices import choose_device
-    from fclip.engine.predict.windows import VideoPredictor
-    from fclip.faces.registry import create_backend, create_detector
-
-    model = open_model(config.checkpoint, config.classes, config.clip, config.clip_weights)
-    detector = None if config.crop == "none" else create_detector(config.crop)
-    maps = bool({"parsing", "landmarks"} & set(model.modalities))
-    name = config.backend or ("lite" if config.crop == "none" else config.crop)
-    faces = create_backend(name) if maps or config.captions != "none" or config.render else None
-    return VideoPredictor(model, choose_device(config.device), detector, faces, config.captions)
-
-
-def predict_video(predictor: VideoPredictor, source: Path, config: Config) -> list[FaceWindow]:
+def predict_video(predictor: VideoPredictor, source: Path, config: Config) -> list[Prediction]:
     """The windows of a video; ClipFailure when none of them has a face."""
     from fclip.engine.predict.windows import WindowOptions
 
-    options = WindowOptions(config.window, config.stride, config.smooth, config.all_faces, config.margin)
+    options = WindowOptions(config.window, config.stride, config.smooth, config.all_faces)
     windows = list(predictor.windows(source, options))
     if not any(window.face for window in windows):
         raise ClipFailure(f"{source}: {windows[0].error if windows else 'no frame could be decoded'}")
     return windows
 
 
-def summarise_video(source: Path, windows: Sequence[FaceWindow], classes: Sequence[str], all_faces: bool) -> Result:
+def summarise_video(source: Path, windows: Sequence[Prediction], classes: Sequence[str], all_faces: bool) -> Result:
     """A video's result as JSON values: of its most seen face, of each face with `all_faces`, and of every window."""
     import numpy as np
 
@@ -194,16 +171,21 @@ def summarise_video(source: Path, windows: Sequence[FaceWindow], classes: Sequen
     return result | {"windows": rows}
 
 
-def render(predictor: VideoPredictor, source: Path, windows: Sequence[FaceWindow], out: Path) -> None:
+def render(predictor: VideoPredictor, config: Config, source: Path, windows: Sequence[Prediction], out: Path) -> None:
     """Write the annotated video: boxes, landmarks, probabilities at the time, and their timeline."""
     from fclip.data.media.video import open_source, write_video
+    from fclip.faces.registry import create_backend
     from fclip.report.video.annotate import draw_frames
+
+    samples = predictor.samples
+    detector = samples.cropping.crop
+    faces = samples.faces or create_backend(config.backend or ("lite" if detector == "none" else detector))
 
     video = open_source(source)
     fps, seconds = min(max(video.timeline.fps, 1.0), 60.0), video.timeline.end
     video.close()
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_video(out, draw_frames(predictor, source, windows, seconds), fps)
+    write_video(out, draw_frames(predictor, faces, source, windows, seconds), fps)
 
 
 def format_results(results: list[Result], kind: str) -> list[str]:

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fclip.data.layouts import Dataset
-    from fclip.data.media.sampling import SamplingPlan
-    from fclip.data.media.video import DecodedClip
     from fclip.records import Clip, FrameSample
+    from fclip.seeing.preparation import Cropping
 
 
 @dataclass(frozen=True)
@@ -101,17 +100,16 @@ def _folds(dataset: Dataset, clips: list[Clip]) -> dict[str, dict[str, list[str]
 def _check(config: Config) -> None:
     if not 16 <= config.size <= 1024:
         raise UsageError(f"--size {config.size}: give 16 to 1024 pixels")
-    sampling_plan(config)
+    cropping(config).plan  # noqa: B018  raises UsageError
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a way to find them: add --crop mediapipe or --crop lite")
 
 
-def sampling_plan(config: Config) -> SamplingPlan:
-    """What --frames means for strips of frames of --size; raises UsageError."""
-    from fclip.data.media.sampling import DEFAULT_CAP, SamplingPlan
-    from fclip.data.storage.strips import MAX_ROWS
+def cropping(config: Config) -> Cropping:
+    """How frames are read and cropped, from the options."""
+    from fclip.seeing.preparation import Cropping
 
-    return SamplingPlan.parse(config.frames, min(DEFAULT_CAP, MAX_ROWS // config.size))
+    return Cropping(config.frames, config.size, config.crop, config.margin, config.quality)
 
 
 def _check_keys(clips: list[Clip]) -> None:
@@ -205,15 +203,15 @@ def _size(source: str) -> int:
 class FramesStage(ShardStage[Config]):
     """Decode, crop and encode the clips of a shard."""
 
-    name, version, suffix = "preprocess", 2, ".tar"
+    name, version, suffix = "preprocess", 3, ".tar"
 
     def load(self) -> Any:
         """The face detector; None without cropping."""
         if self.config.crop == "none":
             return None
-        from fclip.faces.registry import create_backend
+        from fclip.faces.registry import create_detector
 
-        return create_backend(self.config.crop, device="cpu")
+        return create_detector(self.config.crop, device="cpu")
 
     def fingerprint(self) -> dict[str, Any]:
         """The detector's weights; the name of the data set."""
@@ -243,27 +241,17 @@ class FramesStage(ShardStage[Config]):
 
     def read(self, clip: Clip) -> Iterator[FrameSample]:
         """Sample and crop one clip: one sample, or one for each face; raises ClipFailure with the reason."""
-        from fclip.data.media.video import read_clip
         from fclip.seeing.crops import face_clips
 
-        config, source = self.config, Path(clip.source)
-        plan = sampling_plan(config)
-        if config.crop == "none":
-            decoded = read_clip(source, plan, size=(config.size, config.size))
-            yield self._sample(clip, clip.key, decoded, decoded.frames, {})
-            return
-        for face in face_clips(source, plan, self.backend, config.margin, config.size, config.all_faces):
-            key, facts = clip.key, dict[str, Any]()
-            if config.all_faces and face.track["of"] > 1:
+        config, every_face = self.config, self.config.all_faces
+        for face in face_clips(Path(clip.source), cropping(config), self.backend, every_face):
+            key, facts = clip.key, face.facts()
+            if every_face and face.track and face.track["of"] > 1:
                 key = f"{clip.key}_face{face.track['number']}"
                 facts["track"] = {"clip": clip.key, **face.track}
-            facts["crop_boxes"] = [[round(float(v), 2) for v in box] for box in face.boxes]
-            facts["crop_confidence"] = [round(float(c), 3) for c in face.confidence]
-            yield self._sample(clip, key, face.clip, face.crops, facts)
+            yield self._sample(clip, key, face.crops, facts)
 
-    def _sample(
-        self, clip: Clip, key: str, decoded: DecodedClip, frames: np.ndarray, facts: dict[str, Any]
-    ) -> FrameSample:
+    def _sample(self, clip: Clip, key: str, frames: np.ndarray, facts: dict[str, Any]) -> FrameSample:
         """Frames (T, S, S, 3) with what the shard's json says about them."""
         from fclip.records import FrameSample
 
@@ -273,14 +261,8 @@ class FramesStage(ShardStage[Config]):
             "label": clip.label,
             "part": clip.part,
             "source": Path(clip.source).name,
-            "fps": round(float(decoded.fps), 3),
-            "times": [round(float(t), 4) for t in decoded.times],
-            "end": round(float(decoded.end), 4),
-            "crop_boxes": None,
-            "crop_confidence": None,
-            "truncated": bool(decoded.truncated),
-            "sha256": _source_hash(Path(clip.source)),
             **facts,
+            "sha256": _source_hash(Path(clip.source)),
             **({"caption": clip.caption} if clip.caption else {}),
             **clip.meta,
         }

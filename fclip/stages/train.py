@@ -173,6 +173,7 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
     from fclip.engine.batches.team import join_team
     from fclip.engine.train.run_folder import RunFolder
     from fclip.files import read_json, write_json
+    from fclip.seeing.preparation import read_preparation
 
     shards = fold_shards(read_splits(packed), packed, fold, config.select)
     torch.manual_seed(seed)
@@ -189,12 +190,14 @@ def train_run(config: Config, dataset: str, packed: Path, fold: str, seed: int, 
         if team.leads:
             where = f"{describe_device(device)}{f', {team.size} processes' if team.size > 1 else ''}"
             log.warning("train: %s on %s fold %s seed %d, device %s", config.variant, dataset, fold, seed, where)
+        preparation = read_preparation(packed)
         facts = {
             "dataset": dataset,
             "fold": fold,
             "seed": seed,
             "selection": config.select,
             "captions": caption_facts(packed),
+            "preparation": preparation.as_dict() if preparation else None,
             "without": list(config.without),
         }
         steps = _fit(config, model.to(device), shards, seed, folder, facts, team)

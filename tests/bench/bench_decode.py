@@ -26,9 +26,11 @@ import av
 import numpy as np
 
 from fclip.data.media.sampling import SamplingPlan
-from fclip.data.media.video import iter_windows, open_source, read_clip
+from fclip.data.media.video import open_source, read_clip
 from fclip.records import Clip
 from fclip.runner.stage import ShardTask
+from fclip.seeing.preparation import Cropping
+from fclip.seeing.windows import SampleMaker
 from fclip.stages import preprocess
 
 PLAN = SamplingPlan(16)
@@ -142,7 +144,7 @@ def _measure(job: str, path: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
             preprocess_clip(path, Path(folder) / "clip.tar")
     else:
-        for _ in iter_windows(path, 4.0, 2.0, 16, SIZE):
+        for _ in SampleMaker(Cropping()).windows(Path(path), 4.0, 2.0):
             pass
     return _resident("VmHWM") - before
 

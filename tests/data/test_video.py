@@ -17,8 +17,9 @@ from PIL import Image
 from fclip.data.media import decoder as container
 from fclip.data.media import images, video
 from fclip.data.media import index as packets
-from fclip.data.media.sampling import SamplingPlan, segment_centres
-from fclip.data.media.video import iter_frames, iter_windows, open_source, read_clip, window_bounds, write_video
+from fclip.data.media.sampling import SamplingPlan, Timeline, segment_centres
+from fclip.data.media.video import iter_frames, open_source, read_clip, write_video
+from fclip.data.media.windows import plan_windows, window_bounds
 from fclip.errors import ClipFailure, FclipError
 
 PLAN = SamplingPlan(16)
@@ -361,38 +362,34 @@ def test_windows_cover_everything(duration: float, window: float, stride: float)
         assert all(b[0] <= a[1] + 1e-6 for a, b in zip(bounds, bounds[1:], strict=False))
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "h264.avi", "vfr.mkv"])
-def test_windows_equal_clips(tmp_path: Path, name: str) -> None:
-    """Each window of the stream holds the very frames that reading that part alone gives."""
-    extra = {"ticks": [30 * i + 200 * (i // 30) for i in range(120)]} if name == "vfr.mkv" else {}
-    path = write_numbered(tmp_path / name, count=120, **extra)  # type: ignore[arg-type]
-    windows = list(iter_windows(path, 1.0, 0.4, 6))
-    assert len(windows) > 8
-    for start, end, frames, times in windows:
-        alone = read_clip(path, SamplingPlan(6), start, end)
-        np.testing.assert_array_equal(frames, alone.frames)
-        np.testing.assert_allclose(times, alone.times)
-        assert frames.shape == (6, 48, 80, 3) and times.min() >= start - 1e-6 and times.max() < end
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 400), st.floats(1, 60), st.floats(0.1, 8), st.floats(0.1, 8), st.integers(1, 20), st.booleans())
+def test_windows_share_a_grid_and_stay_in_place(
+    count: int, fps: float, window: float, stride: float, frames: int, every: bool
+) -> None:
+    """A window takes what the plan takes of its stretch, but for half a step of the grid that windows share."""
+    timeline = Timeline(np.arange(count) / fps, count / fps)
+    plan = SamplingPlan(None if every else frames)
+    indices, windows = plan_windows(timeline, plan, window, stride)
+    assert (np.diff(indices) > 0).all()
+    step = max(window / frames, 1 / fps)
+    for each in windows:
+        taken = indices[each.rows]
+        alone = plan.indices(timeline) if len(windows) == 1 else None
+        assert alone is None or np.array_equal(taken, alone)
+        times = timeline.times[taken]
+        assert (np.diff(taken) >= 0).all()
+        assert times[0] >= each.start - step - 1e-6 and times[-1] <= each.end + step + 1e-6
+    if not every and len(windows) > 2 and 2 * stride == window and frames % 2 == 0:
+        assert np.array_equal(windows[0].rows[frames // 2 :], windows[1].rows[: frames // 2])
 
 
-def test_windows_hold_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While 20 windows stream by, never more frames are alive than two windows need."""
-    path = write_numbered(tmp_path / "a.mp4", count=500)
-    alive: list[object] = []
-    import weakref
-
-    original = container._Converter.__call__
-
-    def tracking(self: container._Converter, frame: av.VideoFrame) -> np.ndarray:
-        picture = original(self, frame).copy()
-        alive.append(weakref.ref(picture))
-        return picture
-
-    monkeypatch.setattr(container._Converter, "__call__", tracking)
-    most = 0
-    for _ in iter_windows(path, 2.0, 1.0, 8):
-        most = max(most, sum(reference() is not None for reference in alive))  # type: ignore[operator]
-    assert len(alive) > 60 and most <= 16 + 2
+def test_windows_that_overlap_by_half_share_half_of_their_frames() -> None:
+    timeline = Timeline(np.arange(500) / 25, 20.0)
+    indices, windows = plan_windows(timeline, SamplingPlan(16), 3.0, 1.5)
+    for one, two in zip(windows[:-2], windows[1:-1], strict=True):
+        assert np.array_equal(one.rows[8:], two.rows[:8])
+    assert np.array_equal(indices[windows[0].rows], segment_centres(75, 16))
 
 
 def test_written_video_reads_back(tmp_path: Path) -> None:

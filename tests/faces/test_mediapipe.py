@@ -15,10 +15,11 @@ from fclip.data.storage.packed import PackedSample
 from fclip.data.storage.sheet import draw_clips
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceBackend, FaceDetector
-from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
+from fclip.faces.crop import crop_faces
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts
 from fclip.faces.mediapipe.mesh import matrix_to_pose
 from fclip.faces.registry import create_backend
+from fclip.faces.tracker import find_face_track, find_face_tracks
 from fclip.faces.tracks import fill_gaps
 from fclip.files import resource_json
 from fclip.records import PARSING_CLASSES

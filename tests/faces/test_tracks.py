@@ -12,9 +12,10 @@ from PIL import Image
 
 from fclip.errors import ClipFailure
 from fclip.faces.boxes import intersection_over_union, without_doubles
-from fclip.faces.crop import crop_faces, find_face_track, find_face_tracks
+from fclip.faces.crop import crop_faces
 from fclip.faces.linking import link, scene_cuts
 from fclip.faces.smoothing import bilateral
+from fclip.faces.tracker import find_face_track, find_face_tracks
 from fclip.faces.tracks import fill_gaps, smooth_track
 from fclip.records import PARSING_CLASSES, FaceTrack
 from tests.faces.clips import decode

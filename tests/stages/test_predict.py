@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fclip.data.media.video import iter_frames, write_video
+from fclip.engine.predict import opening
 from fclip.errors import FclipError, UsageError
 from fclip.stages import predict, train
 
@@ -49,13 +50,13 @@ def test_probabilities_over_windows_and_their_mean(trained, clip):
     assert np.allclose(np.sum(windows, axis=1), 1, atol=1e-4)
     assert np.allclose(np.mean(windows, axis=0), list(result["probabilities"].values()), atol=1e-5)
     assert result["label"] == max(result["probabilities"], key=result["probabilities"].get)
-    assert result["windows"][0]["modalities"] == ["frames", "parsing", "landmarks"], "caption-free by default"
+    assert result["windows"][0]["modalities"] == ["frames", "parsing", "landmarks", "caption"], "as in training"
     assert result["windows"][-1]["end"] == pytest.approx(sum(1 for _ in iter_frames(clip)) / 25, abs=0.05)
 
 
-def test_captions_are_used_when_asked_for(trained, clip):
-    result = run(trained, clip, captions="template").values["predictions"][0]
-    assert "caption" in result["windows"][0]["modalities"]
+def test_captions_can_be_left_out(trained, clip):
+    result = run(trained, clip, captions="none").values["predictions"][0]
+    assert result["windows"][0]["modalities"] == ["frames", "parsing", "landmarks"]
 
 
 def test_folder_csv_and_a_video_without_a_face(trained, clip, tmp_path):
@@ -203,7 +204,7 @@ def test_several_videos_are_drawn_into_a_folder(trained, clip, tmp_path):
 
 def test_plain_clip_answers_with_positive_and_negative_texts(clip):
     """Without a checkpoint: softmax of (cos(positive) - cos(negative)) / tau, of untrained towers (METHOD 2.1, 2.6)."""
-    model = predict.open_model(None, ("bored", "confused"), "tiny")
+    model = opening.open_model(None, ("bored", "confused"), "tiny").model
     assert model.variant == "base"
     texts = [text for group in model.prompts.values() for text in group]
     assert any("of bored" in text for text in texts)

@@ -149,7 +149,7 @@ def test_all_frames_and_what_training_and_evaluation_take_of_them(tmp_path: Path
 @pytest.mark.parametrize(("size", "cap"), [(64, 512), (80, 512), (224, 292), (1024, 63)])
 def test_many_frames_are_bounded_by_the_strip(tmp_path: Path, size: int, cap: int) -> None:
     """A longer clip gives the segments' centres; a number above the bound is refused."""
-    plan = preprocess.sampling_plan(preprocess.Config(frames="all", size=size))
+    plan = preprocess.cropping(preprocess.Config(frames="all", size=size)).plan
     assert (plan.frames, plan.cap) == (None, cap)
     with pytest.raises(UsageError, match=f"--frames {cap + 1}: give a number from 1 to {cap}, or all"):
         run(tmp_path, tmp_path, frames=str(cap + 1), size=size)

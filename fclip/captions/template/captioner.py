@@ -66,7 +66,7 @@ def describe(track: FaceTrack | None, times: np.ndarray, size: tuple[int, int]) 
     if not seen.any():
         raise ClipFailure("no face in any frame, so there is no movement to describe")
     times = np.asarray(times, dtype=np.float64)[seen]
-    moves = list_moves(_only(track, seen), times, size)
+    moves = list_moves(track.take(seen), times, size)
     duration = float(times[-1] - times[0])
     step = duration / max(len(times) - 1, 1)
     return compose(moves, duration, step), np.flatnonzero(seen).tolist()
@@ -107,14 +107,3 @@ def _lips_or_mouth(move: Move, channels: dict[str, Channel], times: np.ndarray) 
     unsmiling = meant & (channels["corners_up"].sides.mean(axis=1) < CLEAR)
     opening = channels["mouth_open"].sides.mean(axis=1)[unsmiling]
     return move if opening.max(initial=0.0) >= CLEAR else replace(move, channel="lips_part")
-
-
-def _only(track: FaceTrack, seen: np.ndarray) -> FaceTrack:
-    """The frames of a track where a face was seen."""
-    return FaceTrack(
-        parsing=track.parsing[seen],
-        landmarks=track.landmarks[seen],
-        confidence=track.confidence[seen],
-        blendshapes=None if track.blendshapes is None else track.blendshapes[seen],
-        pose=None if track.pose is None else track.pose[seen],
-    )

@@ -1,4 +1,4 @@
-"""Video in and out: sampled clips, windows over long videos, frame streams, H.264 files.
+"""Video in and out: sampled clips, frame streams, H.264 files.
 
 One interface for every source: a video file of any usual format, a folder of frame images, one picture. Memory holds
 the frames asked for, never the video.
@@ -17,7 +17,7 @@ import numpy as np
 
 from fclip.data.media.decoder import VideoFile
 from fclip.data.media.images import IMAGE_SUFFIXES, FrameFolder, Size
-from fclip.data.media.sampling import SamplingPlan, Timeline, centres_in_time
+from fclip.data.media.sampling import SamplingPlan, Timeline
 from fclip.errors import ClipFailure, FclipError
 from fclip.files import atomic_write
 
@@ -74,20 +74,31 @@ def read_clip(
     """
     video = open_source(source)
     try:
-        timeline = video.timeline
-        if start is not None and (start >= timeline.end or (end is not None and end <= start)):
-            raise ClipFailure(f"{source}: no frames from {start:g} s on; the video is {timeline.end:.2f} s long")
-        first, last = timeline.between(start, end)
-        part = timeline.cut(first, last)
-        indices = first + plan.indices(part)
-        frames, times = _collect(video, indices, source, size)
+        return read_part(video, source, plan, start, end, size)
     finally:
         video.close()
+
+
+def read_part(
+    video: FrameSource,
+    source: Path | str,
+    plan: SamplingPlan,
+    start: float | None = None,
+    end: float | None = None,
+    size: Size = None,
+) -> DecodedClip:
+    """`read_clip` of an open source, whose name is `source`; nothing else may read from it at the same time."""
+    timeline = video.timeline
+    if start is not None and (start >= timeline.end or (end is not None and end <= start)):
+        raise ClipFailure(f"{source}: no frames from {start:g} s on; the video is {timeline.end:.2f} s long")
+    first, last = timeline.between(start, end)
+    part = timeline.cut(first, last)
+    frames, times = collect(video, first + plan.indices(part), source, size)
     end = float(timeline.times[first]) + part.end
     return DecodedClip(frames, times, end, timeline.fps, len(timeline), video.truncated, dict(video.info))
 
 
-def _collect(video: FrameSource, indices: np.ndarray, source: Path | str, size: Size) -> tuple[np.ndarray, np.ndarray]:
+def collect(video: FrameSource, indices: np.ndarray, source: Path | str, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Frames (T, H, W, 3) and times (T,) for rising indices (repeats allowed); a damaged end repeats the last one."""
     wanted, first = np.unique(indices, return_index=True)
     starts = [*first.tolist(), len(indices)]
@@ -107,55 +118,6 @@ def _collect(video: FrameSource, indices: np.ndarray, source: Path | str, size: 
         raise ClipFailure(f"{source}: no frame could be decoded")
     frames[done:], times[done:] = frames[done - 1], times[done - 1]
     return frames, times
-
-
-def window_bounds(duration: float, window: float, stride: float) -> list[tuple[float, float]]:
-    """Windows of `window` seconds every `stride` seconds; the last one ends with the video, so that all is covered.
-
-    A video shorter than a window is one window.
-    """
-    if not (window > 0 and stride > 0):
-        raise FclipError(f"window {window:g} s, stride {stride:g} s: both must be above 0")
-    if duration <= window:
-        return [(0.0, duration)]
-    count = int((duration - window) / stride + 1e-9) + 1
-    bounds = [(index * stride, index * stride + window) for index in range(count)]
-    if duration - bounds[-1][1] > 1e-6 * duration:
-        bounds.append((duration - window, duration))
-    return bounds
-
-
-def iter_windows(
-    source: Path | str, window_seconds: float, stride_seconds: float, frames: int, size: Size = None
-) -> Iterator[tuple[float, float, np.ndarray, np.ndarray]]:
-    """Yield (start, end, frames (T, H, W, 3) uint8, times (T,)) for sliding windows over a video of any length.
-
-    The video is decoded once, front to back; only the frames of windows still open are held.
-    """
-    video = open_source(source)
-    try:
-        timeline = video.timeline
-        bounds = window_bounds(timeline.end, window_seconds, stride_seconds)
-        plans = []
-        for start, end in bounds:
-            first, last = timeline.between(start, end)
-            plans.append(first + centres_in_time(timeline.cut(first, last), frames))
-        stream = video.frames(np.unique(np.concatenate(plans)).tolist(), size)
-        held: dict[int, tuple[float, np.ndarray]] = {}
-        for (start, end), plan in zip(bounds, plans, strict=True):
-            held = {index: frame for index, frame in held.items() if index >= plan[0]}
-            while not held or max(held) < plan[-1]:
-                step = next(stream, None)
-                if step is None:
-                    break
-                held[step[0]] = step[1:]
-            chosen = [held[index] for index in plan if index in held]
-            if not chosen:
-                return  # a damaged end: no frames of this window can be decoded
-            chosen += [chosen[-1]] * (frames - len(chosen))
-            yield start, end, np.stack([picture for _, picture in chosen]), np.array([time for time, _ in chosen])
-    finally:
-        video.close()
 
 
 def iter_frames(source: Path | str, size: Size = None) -> Iterator[tuple[float, np.ndarray]]:

@@ -72,8 +72,7 @@ def parse_packed(
     sample = PackedSample(key, decode_strip(need_field(key, fields, "frames.jpg"), *shape, size=size), info)
     present = {name for name in wanted if OPTIONAL_FIELDS[name] in fields}
     if "parsing" in present:
-        step = info["height"] // sample.frames.shape[1]
-        sample.parsing = decode_palette_strip(fields["parsing.png"], *shape)[:, step // 2 :: step, step // 2 :: step]
+        sample.parsing = shrink_parsing(decode_palette_strip(fields["parsing.png"], *shape), sample.frames.shape[1])
     if "landmarks" in present:
         sample.landmarks = _parse_landmarks(key, fields["landmarks.npy"], info["frames"])
     if "caption" in present:
@@ -82,6 +81,12 @@ def parse_packed(
             name = f"{key}.caption.json"
             sample.caption_info = caption_from_dict(name, parse_json(name, fields["caption.json"]))
     return sample
+
+
+def shrink_parsing(parsing: np.ndarray, height: int) -> np.ndarray:
+    """Parsing maps (T, H, W) at the scale of frames that were decoded with `height` rows, a divisor of H."""
+    step = parsing.shape[1] // height
+    return parsing[:, step // 2 :: step, step // 2 :: step]
 
 
 def parse_text(name: str, data: bytes) -> str:

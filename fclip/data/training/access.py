@@ -108,25 +108,16 @@ class PackedClips:
         key, view = self.keys[index], self.view
         fields = {"frames.jpg", "json", *(OPTIONAL_FIELDS[name] for name in self.wanted)}
         sample = parse_packed(key, self.read(index, fields), self.wanted, size=view.decode_size)
-        self._choose_frames(sample, epoch)
-        count, height, width, _ = sample.frames.shape
-        if view.augmentation:
-            change = draw_change(view.augmentation, height, width, clip_rng(view.seed, epoch, key, "augment"))
-        else:
-            change = whole_frame(height, width, view.resize)
-        clip: dict[str, Any] = {"key": key, "label": sample.info["label"], "caption": sample.caption}
-        clip["info"] = sample.info
-        clip["frames"] = change_frames(sample.frames, change, view.size)
-        if "parsing" in self.modalities:
-            if sample.parsing is None:
-                clip["parsing"] = torch.zeros((count, view.size, view.size), dtype=torch.uint8)
+        clip = show(sample, view, epoch)
+        count = len(clip["frames"])
+        for name, blank in (
+            ("parsing", torch.zeros((count, view.size, view.size), dtype=torch.uint8)),
+            ("landmarks", torch.full((count, LANDMARKS, 2), -1.0)),
+        ):
+            if name in self.modalities:
+                clip.setdefault(name, blank)
             else:
-                clip["parsing"] = change_parsing(sample.parsing, change, view.size)
-        if "landmarks" in self.modalities:
-            if sample.landmarks is None:
-                clip["landmarks"] = torch.full((count, LANDMARKS, 2), -1.0)
-            else:
-                clip["landmarks"] = change_landmarks(sample.landmarks, change, height, width)
+                clip.pop(name, None)
         return clip
 
     def _has(self, name: str, allow_missing: bool) -> bool:
@@ -142,19 +133,39 @@ class PackedClips:
             )
         return True
 
-    def _choose_frames(self, sample: PackedSample, epoch: int) -> None:
-        """Keep the frames to show: all, or one per segment (random in training, the centre else)."""
-        wanted = self.view.frames
-        if wanted is None or wanted == len(sample.frames):
-            return
-        timeline = _timeline(sample)
-        if self.view.augmentation:
-            chosen = random_in_time(timeline, wanted, clip_rng(self.view.seed, epoch, sample.key, "frames"))
-        else:
-            chosen = centres_in_time(timeline, wanted)
-        sample.frames = sample.frames[chosen]
-        sample.parsing = None if sample.parsing is None else sample.parsing[chosen]
-        sample.landmarks = None if sample.landmarks is None else sample.landmarks[chosen]
+
+def show(sample: PackedSample, view: View, epoch: int = 0) -> dict[str, Any]:
+    """A sample as a model is shown it, as PackedClips.load says: the one way for training, evaluation and prediction.
+
+    `parsing` and `landmarks` are there if the sample has them. The sample's frames may be larger than the view.
+    """
+    _choose_frames(sample, view, epoch)
+    key, (_, height, width, _) = sample.key, sample.frames.shape
+    if view.augmentation:
+        change = draw_change(view.augmentation, height, width, clip_rng(view.seed, epoch, key, "augment"))
+    else:
+        change = whole_frame(height, width, view.resize)
+    clip: dict[str, Any] = {"key": key, "label": sample.info["label"], "caption": sample.caption, "info": sample.info}
+    clip["frames"] = change_frames(sample.frames, change, view.size)
+    if sample.parsing is not None:
+        clip["parsing"] = change_parsing(sample.parsing, change, view.size)
+    if sample.landmarks is not None:
+        clip["landmarks"] = change_landmarks(sample.landmarks, change, height, width)
+    return clip
+
+
+def _choose_frames(sample: PackedSample, view: View, epoch: int) -> None:
+    """Keep the frames to show: all, or one per segment (random in training, the centre else)."""
+    if view.frames is None or view.frames == len(sample.frames):
+        return
+    timeline = _timeline(sample)
+    if view.augmentation:
+        chosen = random_in_time(timeline, view.frames, clip_rng(view.seed, epoch, sample.key, "frames"))
+    else:
+        chosen = centres_in_time(timeline, view.frames)
+    sample.frames = sample.frames[chosen]
+    sample.parsing = None if sample.parsing is None else sample.parsing[chosen]
+    sample.landmarks = None if sample.landmarks is None else sample.landmarks[chosen]
 
 
 def _timeline(sample: PackedSample) -> Timeline:

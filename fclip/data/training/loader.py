@@ -109,12 +109,12 @@ class _Batches(Dataset):
 
     def __getitems__(self, step: Step) -> Batch | FclipError:
         try:
-            return _join([self._clips.load(index, epoch) for epoch, index in step])
+            return join_clips([self._clips.load(index, epoch) for epoch, index in step])
         except FclipError as error:
             return error
 
 
-def _join(clips: list[dict[str, Any]]) -> Batch:
+def join_clips(clips: list[dict[str, Any]]) -> Batch:
     """Stack the tensors of clips and list the rest."""
     batch: Batch = {name + "s": [clip[name] for clip in clips] for name in ("key", "label", "caption", "info")}
     for name in ("frames", *FACE_FIELDS):

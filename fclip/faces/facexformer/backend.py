@@ -15,9 +15,10 @@ from torch import Tensor
 
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceDetector, check_frames
-from fclip.faces.crop import FaceBoxes, crop_faces, find_face_track
+from fclip.faces.crop import crop_faces
 from fclip.faces.facexformer.checkpoint import find_weights, load_network
 from fclip.faces.facexformer.network import IMAGE_SIZE
+from fclip.faces.tracker import FaceBoxes, find_face_track
 from fclip.files import sha256_file
 from fclip.records import LANDMARKS, FaceTrack
 

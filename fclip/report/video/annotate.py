@@ -12,7 +12,8 @@ from fclip.runner.tasks import batches
 if TYPE_CHECKING:
     import numpy as np
 
-    from fclip.engine.predict.windows import FaceWindow, VideoPredictor
+    from fclip.engine.predict.windows import Prediction, VideoPredictor
+    from fclip.faces.base import FaceBackend
     from fclip.report.video.overlay import FaceMarks, FaceSeries
 
 CHUNK = 32  # frames held at once
@@ -20,9 +21,13 @@ SIDE = 160  # pixels of the crops in which landmarks are found
 
 
 def draw_frames(
-    predictor: VideoPredictor, source: Path, windows: Sequence[FaceWindow], seconds: float
+    predictor: VideoPredictor,
+    faces: FaceBackend | None,
+    source: Path,
+    windows: Sequence[Prediction],
+    seconds: float,
 ) -> Iterator[np.ndarray]:
-    """Yield every frame of a video with what the windows say about it drawn in."""
+    """Yield every frame of a video with what the windows say about it drawn in; `faces` finds the landmarks."""
     import numpy as np
 
     from fclip.data.media.video import iter_frames
@@ -37,13 +42,13 @@ def draw_frames(
             overlay = Overlay(predictor.model.classes, series, seconds, frames.shape[1:3])
         marks: list[dict[int, FaceMarks]] = [{} for _ in group]
         for face, found in of_face.items():
-            for index, mark in _marks(predictor, found, frames, times).items():
+            for index, mark in _marks(faces, predictor.samples.detector is None, found, frames, times).items():
                 marks[index][face] = mark
         for frame, time, there in zip(frames, times, marks, strict=True):
             yield overlay.draw(frame, float(time), there)
 
 
-def face_series(windows: Sequence[FaceWindow]) -> FaceSeries:
+def face_series(windows: Sequence[Prediction]) -> FaceSeries:
     """A face's probabilities over time, from its windows."""
     import numpy as np
 
@@ -55,9 +60,9 @@ def face_series(windows: Sequence[FaceWindow]) -> FaceSeries:
 
 
 def _marks(
-    predictor: VideoPredictor, windows: Sequence[FaceWindow], frames: np.ndarray, times: np.ndarray
+    faces: FaceBackend | None, whole: bool, windows: Sequence[Prediction], frames: np.ndarray, times: np.ndarray
 ) -> dict[int, FaceMarks]:
-    """{index of the frame: box and landmarks} of one face, where a window has it."""
+    """{index of the frame: box and landmarks} of one face, where a window has it; `whole`: the frame is the face."""
     import numpy as np
 
     from fclip.engine.predict.windows import boxes_at
@@ -69,7 +74,7 @@ def _marks(
     there = np.flatnonzero(covers.any(0))
     if not len(there):
         return {}
-    if predictor.detector is None:  # the frame is the face
+    if whole:
         height, width = frames.shape[1:3]
         boxes = np.tile(np.array([0.0, 0.0, width, height]), (len(there), 1))
         crops = frames[there]
@@ -77,9 +82,9 @@ def _marks(
         every = np.stack([boxes_at(w, times[there]) for w in near])  # (windows, n, 4)
         boxes = np.average(every, axis=0, weights=np.repeat(covers[:, there, None], 4, axis=2))  # (n, 4)
         crops = crop_faces(frames[there], boxes, SIDE)
-    marks = {int(i): FaceMarks(None if predictor.detector is None else b) for i, b in zip(there, boxes, strict=True)}
+    marks = {int(i): FaceMarks(None if whole else b) for i, b in zip(there, boxes, strict=True)}
     try:
-        track = predictor.faces.analyze(crops, times[there]) if predictor.faces else None
+        track = faces.analyze(crops, times[there]) if faces else None
     except ClipFailure:
         track = None
     if track is not None:
