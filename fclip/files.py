@@ -116,8 +116,18 @@ def read_json(path: str | Path) -> Any:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise FclipError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is no fclip JSON file")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes(), str(path))
     except OSError as error:
         raise FclipError(f"{path}: {error.strerror}; check the path") from error
+
+
+def parse_json(data: bytes | str, where: str) -> Any:
+    """JSON text as values; FclipError in one line, beginning with `where`, if it is none (NaN is not JSON either)."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise FclipError(f"{path}: not valid JSON ({error}); make the file again") from error
+        raise FclipError(f"{where}: not valid JSON ({error}); make the file again") from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

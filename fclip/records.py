@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fclip.errors import FclipError
+from fclip.schema import JsonObject
 
 PARSING_CLASSES = (
     "background",
@@ -129,3 +130,33 @@ class CaptionRecord:
     decoding: dict[str, Any]
     label_shown: bool
     removed: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CaptionSource:
+    """Where captions come from: the model that wrote them (None: there are none); whether it was shown the label."""
+
+    model: str | None = None
+    label_shown: bool = False
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint of format fclip-1 says about itself in its header: all that its model is built from, and
+    what training adds (`captions`: those of the training data, which a model may not read)."""
+
+    format: str
+    variant: str
+    clip: str
+    clip_sha256: str | None
+    classes: tuple[str, ...]
+    frames: int
+    prompts: dict[str, list[str]]
+    options: JsonObject
+    clip_weights: str | None = None
+    longclip_sha256: str | None = None
+    longclip_weights: str | None = None
+    seed: int = 0
+    selection: str = "unknown"
+    captions: CaptionSource | None = None
+    without: tuple[str, ...] = ()

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, TypeVar, Union, get_args, get_origin
 
-from fclip.errors import FclipError
+from fclip.errors import FclipError, UsageError
 from fclip.files import read_json, write_json
 
-JsonValue = Union[None, bool, int, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"]]  # noqa: UP007  refers to itself
+if TYPE_CHECKING:
+    JsonValue = Union[None, bool, int, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"]]  # noqa: UP007
+else:
+
+    class JsonValue:
+        """Any JSON value (typing.get_type_hints cannot resolve a type that refers to itself)."""
+
+
 JsonObject = dict[str, JsonValue]
 T = TypeVar("T")
 
@@ -48,6 +56,25 @@ def as_json(value: object) -> JsonValue:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
+def plain_fields(record: object) -> JsonObject:
+    """The fields of a record {name: JSON value}."""
+    return {name: as_json(value) for name, value in vars(record).items()}
+
+
+def parse_options(pairs: Iterable[str]) -> JsonObject:
+    """`name=value` pairs of --set as JSON values (true, 0.5, [1,2], text); UsageError for one without "="."""
+    options: JsonObject = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write it as name=value")
+        try:
+            options[name.strip().replace("-", "_")] = json.loads(text)
+        except (ValueError, RecursionError):
+            options[name.strip().replace("-", "_")] = text
+    return options
+
+
 def parse_record(value: object, cls: type[T], where: str) -> T:
     """A dataclass from a JSON object; `where` names the file, and the line if need be, in the error."""
     if not isinstance(value, Mapping):
@@ -75,6 +102,8 @@ def _types(cls: type) -> dict[str, object]:
 def _convert(value: object, kind: object, where: str) -> object:
     """`value` as the type that a field is annotated with; FclipError where it does not fit."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if kind is JsonValue:
+        return _convert(value, _ANY_JSON.get(type(value), type(value)), where)
     if origin in (Union, types.UnionType):
         return _convert_union(value, arguments, where)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -85,15 +114,14 @@ def _convert(value: object, kind: object, where: str) -> object:
             return tuple(_convert(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
     if origin is list and isinstance(value, list):
         return [_convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value)]
-    if origin in (dict, Mapping) and isinstance(value, dict):
+    if origin is dict and isinstance(value, dict):
         return {_text(name, where): _convert(item, arguments[1], f"{where}.{name}") for name, item in value.items()}
-    if origin is Sequence and isinstance(value, list):
-        return [_convert(item, arguments[0], where) for item in value]
     if origin is typing.Literal and value in arguments:
         return value
-    if isinstance(kind, (str, typing.ForwardRef)):  # JsonValue within itself
-        return _convert(value, JsonValue, where)
     return _plain(value, kind, where)
+
+
+_ANY_JSON: dict[type, object] = {list: list[JsonValue], dict: dict[str, JsonValue]}
 
 
 def _convert_union(value: object, kinds: tuple[object, ...], where: str) -> object:

@@ -19,7 +19,9 @@ import fclip
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
 from fclip.models.registry import create_model
-from fclip.tensors import write_tensors
+from fclip.records import CheckpointInfo
+from fclip.schema import parse_record
+from fclip.tensors import read_header, write_tensors
 
 FORMAT = "fclip-1"
 BUILT_FROM = ("variant", "clip", "clip_sha256", "classes", "frames", "prompts", "options")
@@ -71,6 +73,14 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     if missing := [name for name in BUILT_FROM if name not in metadata]:
         raise FclipError(f"{path}: its metadata lack {', '.join(missing)}")
     return state, metadata
+
+
+def read_info(path: str | Path) -> CheckpointInfo:
+    """What an fclip-1 file says about itself, without reading its tensors. FclipError if it is no such file."""
+    metadata, _ = read_header(path)
+    if metadata.get("format") != FORMAT:
+        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {metadata.get('format')!r}")
+    return parse_record(metadata, CheckpointInfo, str(path))
 
 
 def find_checkpoint(path: str | Path) -> Path:

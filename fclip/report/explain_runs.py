@@ -23,7 +23,7 @@ BATCH = 8
 
 def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> None:
     """Write eval/explanations.npz of `clips` test clips for each run whose model has positive and negative texts."""
-    from fclip.files import read_json
+    from fclip.engine.train.run_folder import read_identity
     from fclip.models import load_model
     from fclip.models.finecliper.model import FineCliper
     from fclip.report.explanations import write_explanations
@@ -32,13 +32,13 @@ def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> N
         if not (folder / "config.json").is_file():
             log.info("%s: a transfer, explained by the run that it comes from", folder.name)
             continue
-        identity = read_json(folder / "config.json")
+        identity = read_identity(folder)
         model = load_model(folder)
         if not isinstance(model, FineCliper):
             log.info("%s: variant %s has no positive and negative texts to explain with", folder.name, model.variant)
             continue
-        packed = require_folder(config.root / identity["dataset"] / "packed", "packed", config)
-        found = explain_clips(config, model, packed, identity["fold"], chosen_keys(folder, clips))
+        packed = require_folder(config.root / identity.dataset / "packed", "packed", config)
+        found = explain_clips(config, model, packed, identity.fold, chosen_keys(folder, clips))
         write_explanations(folder / "eval" / "explanations.npz", found)
 
 

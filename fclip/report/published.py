@@ -6,15 +6,13 @@ where data set, CLIP model and source of the transfer are the paper's too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
+from fclip.engine.evaluate.results import Row
 from fclip.errors import UsageError
 from fclip.files import resource_json
-
-Row = Mapping[str, Any]
+from fclip.schema import JsonObject, parse_record
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Method:
     paper: str
     variant: str
     clip: str | None = None
-    set: dict[str, Any] = field(default_factory=dict)
+    set: JsonObject = field(default_factory=dict)
     source: str | None = None
     parameters: int | None = None
     captions: bool = False
@@ -33,22 +31,22 @@ class Method:
 
     def is_like(self, row: Row) -> bool:
         """Whether a result is of this variant and options, and transferred as this was (not, from none, from data)."""
-        kinds = [source if source in (None, "none") else "data" for source in (self.source, row["source"])]
-        return row["variant"] == self.variant and row["options"] == self.set and kinds[0] == kinds[1]
+        kinds = [source if source in (None, "none") else "data" for source in (self.source, row.source)]
+        return row.variant == self.variant and row.options == self.set and kinds[0] == kinds[1]
 
     def same_setting(self, row: Row) -> bool:
         """Whether a result that is like this also has its CLIP model and source."""
-        return self.clip in (None, row["clip"]) and self.source == row["source"]
+        return self.clip in (None, row.clip) and self.source == row.source
 
     def figures_for(self, row: Row) -> list[float] | None:
         """[UAR, WAR] in percent that the paper gives for exactly what `row` is, or None."""
-        return self.figures.get(row["dataset"]) if self.is_like(row) and self.same_setting(row) else None
+        return self.figures.get(row.dataset) if self.is_like(row) and self.same_setting(row) else None
 
     def rests_on(self) -> str:
         """What the published figures rest on."""
-        paper = _published()["papers"][self.paper]
-        parts = [paper["name"], f"checkpoint: {paper['selection']}"]
-        return "; ".join(parts + ([paper["captions"]] if self.captions else []))
+        paper = _published().papers[self.paper]
+        parts = [paper.name, f"checkpoint: {paper.selection}"]
+        return "; ".join(parts + ([paper.captions] if self.captions else []))
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,48 @@ class PublishedTable:
         return next(iter(exact or like), None)
 
 
+@dataclass(frozen=True)
+class _Paper:
+    name: str
+    selection: str
+    captions: str = ""
+
+
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    recall: bool = False
+
+
+@dataclass(frozen=True)
+class _Published:
+    """published.json: papers and methods by name, tables of (label, method) rows."""
+
+    papers: dict[str, _Paper]
+    methods: dict[str, Method]
+    tables: tuple[_Table, ...]
+
+
 @cache
-def _published() -> dict[str, Any]:
-    value: dict[str, Any] = resource_json("published.json")
-    return value
+def _published() -> _Published:
+    return parse_record(resource_json("published.json"), _Published, "published.json")
 
 
 def published_methods() -> dict[str, Method]:
     """All methods by their name in published.json."""
-    return {name: Method(**value) for name, value in _published()["methods"].items()}
+    return _published().methods
 
 
 def published_tables() -> dict[str, PublishedTable]:
     """All tables by name, in the papers' order."""
     methods = published_methods()
     return {
-        value["name"]: PublishedTable(
-            value["name"],
-            value["title"],
-            tuple((label, methods[name]) for label, name in value["rows"]),
-            bool(value.get("recall")),
+        table.name: PublishedTable(
+            table.name, table.title, tuple((label, methods[name]) for label, name in table.rows), table.recall
         )
-        for value in _published()["tables"]
+        for table in _published().tables
     }
 
 

@@ -1,108 +1,53 @@
-"""Rows of results for tables and plots, and the tables: one row a method, over its folds and seeds.
-
-A row is what engine.aggregate gives, with keys added by `complete_row`: options {name: value} of --set, test_clips,
-uar_interval and war_interval (95 %, of the means over folds), pooled_uar_interval and pooled_war_interval, ece,
-reliability, scenes {name: {clips, uar, war}}, repeated and lacking [(fold, seed)], trained_captions; `differs` is the
-settings {name: value} that tell it from other rows of the method. Rates are fractions in rows and percent in tables.
-"""
+"""The tables of results: one row a method, over its folds and seeds. Rates are fractions in rows, percent in tables."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-
-from fclip.report.intervals import fold_clips, fold_mean_intervals, pool_folds
+from fclip.engine.evaluate.results import Metric, Row
+from fclip.records import CaptionSource
 from fclip.report.page.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
 from fclip.report.published import Method, PublishedTable, published_figures
 
-Row = Mapping[str, Any]
-Clips = Mapping[str, tuple[int, int]]  # key -> (true, predicted) class indices: a prediction table
+METRICS: tuple[Metric, ...] = ("uar", "war")
 SELECTIONS = {"last": "last checkpoint", "val": "best on a held-out part", "best-on-test": "BEST ON TEST"}
 RENDERED = ("demo7", "demo11")
 
 
-def complete_row(row: Row, members: Sequence[Row], tables: Sequence[Clips], options: dict[str, Any]) -> dict[str, Any]:
-    """A row of `aggregate` with what a report adds, from its members' results and prediction tables."""
-    by_fold: dict[str, list[Clips]] = {}
-    for member, table in zip(members, tables, strict=True):
-        by_fold.setdefault(str(member["fold"]), []).append(table)
-    folds = [fold_clips(group) for _, group in sorted(by_fold.items())]
-    intervals = fold_mean_intervals(folds, len(row["classes"]))
-    pooled = fold_mean_intervals([pool_folds(folds)], len(row["classes"])) if len(folds) > 1 else intervals
-    times = Counter((str(m["fold"]), m["seed"]) for m in members)
-    return {
-        **row,
-        "options": options,
-        "test_clips": sum(len(fold.true) for fold in folds),
-        "uar_interval": intervals["uar"],
-        "war_interval": intervals["war"],
-        "pooled_uar_interval": pooled["uar"],
-        "pooled_war_interval": pooled["war"],
-        "ece": float(np.mean([m["ece"] for m in members])),
-        "reliability": pooled_reliability([m["reliability"] for m in members]),
-        "scenes": mean_scenes([m.get("scenes") or {} for m in members]),
-        "repeated": sorted(pair for pair, count in times.items() if count > 1),
-        "lacking": sorted({(fold, seed) for fold in by_fold for seed in row["seeds"]} - times.keys()),
-    }
-
-
-def pooled_reliability(curves: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """Reliability over the clips of several tables: counts added, confidence and accuracy weighted by them."""
-    counts = np.array([curve["count"] for curve in curves], dtype=float)  # (R, bins)
-    total = counts.sum(0)
-    pooled = {
-        name: (counts * np.array([curve[name] for curve in curves])).sum(0) / np.maximum(total, 1)
-        for name in ("confidence", "accuracy")
-    }
-    return {"count": total.tolist(), **{name: values.tolist() for name, values in pooled.items()}}
-
-
-def mean_scenes(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Clips, UAR and WAR of each scene that a data set names, means over the results that have it."""
-    names = sorted({name for scenes in found for name in scenes})
-    return {
-        name: {what: float(np.mean([s[name][what] for s in found if name in s])) for what in ("clips", "uar", "war")}
-        for name in names
-    }
-
-
 def is_in_domain(row: Row) -> bool:
     """Whether a transfer was tested on the data set that it was trained on."""
-    return row["source"] == row["dataset"]
+    return row.source == row.dataset
 
 
 def data_name(row: Row) -> str:
     """The data set, with the source of a transfer before it."""
-    if row["source"] in (None, "none"):
-        return str(row["dataset"])
-    return f"{row['source']} → {row['dataset']}"
+    if row.source in (None, "none"):
+        return str(row.dataset)
+    return f"{row.source} → {row.dataset}"
 
 
 def method_name(row: Row) -> str:
     """The variant with the options and modalities that make it differ from its default, or from other rows."""
-    notes = [f"{name}={value}" for name, value in {**row["options"], **row.get("differs", {})}.items()]
-    without = row.get("without") or ()
-    if row["source"] is None:
+    notes = [f"{name}={value}" for name, value in {**row.options, **row.differs}.items()]
+    without = row.without or ()
+    if row.source is None:
         notes += [f"without {name}" for name in without]
-    elif row["source"] != "none" and "caption" not in without:  # a transfer is tested without captions unless told to
+    elif row.source != "none" and "caption" not in without:  # a transfer is tested without captions unless told to
         notes.append("tested with captions")
-    return f"{row['variant']} ({', '.join(notes)})" if notes else str(row["variant"])
+    return f"{row.variant} ({', '.join(notes)})" if notes else row.variant
 
 
 def row_names(rows: Sequence[Row]) -> list[str]:
     """Short names that tell rows from one another: the method, and what else varies or is unusual."""
-    several_sets, several_clips = (len({row[name] for row in rows}) > 1 for name in ("dataset", "clip"))
+    several_sets, several_clips = len({row.dataset for row in rows}) > 1, len({row.clip for row in rows}) > 1
     names: list[str] = []
     for row in rows:
-        parts = [data_name(row)] if several_sets or data_name(row) != row["dataset"] else []
+        parts = [data_name(row)] if several_sets or data_name(row) != row.dataset else []
         parts.append(method_name(row))
         if several_clips:
-            parts.append(row["clip"])
-        if row["selection"] != "last":
-            parts.append(str(row["selection"]))
+            parts.append(str(row.clip))
+        if row.selection != "last":
+            parts.append(str(row.selection))
         name = ", ".join(parts)
         names.append(name if name not in names else f"{name} ({names.count(name) + 1})")
     return names
@@ -110,24 +55,24 @@ def row_names(rows: Sequence[Row]) -> list[str]:
 
 def rests_on(row: Row) -> str:
     """What a result rests on: data, selection mode, captions and whether they saw the label. A Flag if it flatters."""
-    seen, used = row.get("trained_captions"), row.get("captions")
-    parts = ["rendered faces"] if row["dataset"] in RENDERED else []
-    if row["source"] is not None:
+    seen, used = row.trained_captions, row.captions
+    parts = ["rendered faces"] if row.dataset in RENDERED else []
+    if row.source is not None:
         parts.append("IN-DOMAIN, not zero-shot" if is_in_domain(row) else "zero-shot")
-    if row["trainable"] or row["source"] not in (None, "none"):
-        parts.append(SELECTIONS.get(row["selection"], str(row["selection"])))
+    if row.trainable or row.source not in (None, "none"):
+        parts.append(SELECTIONS.get(str(row.selection), str(row.selection)))
     for captions, where in _uses(seen, used):
-        how = "that SAW THE LABEL" if captions["label_shown"] else "label-blind"
-        alone = row.get("leak") if captions is used or row["source"] is None else None
+        how = "that SAW THE LABEL" if captions.label_shown else "label-blind"
+        alone = row.leak if captions is used or row.source is None else None
         told = f"; the words alone tell {100 * alone:.1f} % of labels" if alone is not None else ""
-        parts.append(f"{where} captions ({captions['model']}, {how}{told})")
+        parts.append(f"{where} captions ({captions.model}, {how}{told})")
     if not seen and not used:
         parts.append("no captions")
     text = "; ".join(parts)
     return Flag(text) if any(word in text for word in ("IN-DOMAIN", "BEST ON TEST", "SAW THE LABEL")) else text
 
 
-def _uses(seen: dict[str, Any] | None, used: dict[str, Any] | None) -> list[tuple[dict[str, Any], str]]:
+def _uses(seen: CaptionSource | None, used: CaptionSource | None) -> list[tuple[CaptionSource, str]]:
     """The captions that were used, and what for."""
     if seen and seen == used:
         return [(used, "trained and tested with")]
@@ -136,11 +81,9 @@ def _uses(seen: dict[str, Any] | None, used: dict[str, Any] | None) -> list[tupl
 
 def figures(row: Row) -> list[Cell]:
     """UAR and WAR in percent with deviation over seeds, and their intervals."""
-    several = len(row["seeds"]) > 1
-    measures: list[Cell] = [
-        Measure(100 * row[name], 100 * row[f"{name}_deviation"] if several else None) for name in ("uar", "war")
-    ]
-    return measures + [interval(row["uar_interval"]), interval(row["war_interval"])]
+    several, rates = len(row.seeds) > 1, [row.rate(metric) for metric in METRICS]
+    measures: list[Cell] = [Measure(100 * rate.mean, 100 * rate.deviation if several else None) for rate in rates]
+    return measures + [interval(rate.interval) for rate in rates]
 
 
 def interval(bounds: Sequence[float]) -> Interval:
@@ -176,15 +119,15 @@ def results_table(rows: Sequence[Row]) -> Table:
             [
                 method_name(row),
                 data_name(row),
-                row["clip"],
+                row.clip,
                 *figures(row),
                 uar,
                 war,
-                Measure(100 * row["ece"]),
-                len(row["folds"]),
-                len(row["seeds"]),
-                row["test_clips"],
-                row["trainable"] or None,
+                None if row.ece is None else Measure(100 * row.ece),
+                len(row.folds),
+                len(row.seeds),
+                row.test_clips,
+                row.trainable or None,
                 rests_on(row),
                 found[0].rests_on() if found else None,
             ]
@@ -198,15 +141,15 @@ def pooled_table(rows: Sequence[Row]) -> list[Block]:
         [
             method_name(row),
             data_name(row),
-            row["clip"],
-            100 * row["pooled_uar"],
-            100 * row["pooled_war"],
-            interval(row["pooled_uar_interval"]),
-            interval(row["pooled_war_interval"]),
-            row["test_clips"],
+            row.clip,
+            100 * row.pooled_uar,
+            100 * row.pooled_war,
+            interval(row.pooled_uar_interval),
+            interval(row.pooled_war_interval),
+            row.test_clips,
         ]
         for row in rows
-        if len(row["folds"]) > 1
+        if len(row.folds) > 1
     ]
     caption = "Pooled over folds: metrics of all test clips together, not means over folds"
     return [Table(["method", "data", "CLIP", *FIGURES, "clips"], lines, caption)] if lines else []
@@ -214,11 +157,11 @@ def pooled_table(rows: Sequence[Row]) -> list[Block]:
 
 def scene_tables(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
     """UAR and WAR in each scene where the data set names them (FERV39k); nothing where none does."""
-    scenes = sorted({name for row in rows for name in row["scenes"]})
+    scenes = sorted({name for row in rows for name in row.scenes})
     blocks: list[Block] = []
-    for metric in ("uar", "war") if scenes else ():
+    for metric in METRICS if scenes else ():
         lines: list[list[Cell]] = [
-            [name, *(100 * row["scenes"][s][metric] if s in row["scenes"] else None for s in scenes)]
+            [name, *(100 * row.scenes[s].rate(metric) if s in row.scenes else None for s in scenes)]
             for name, row in zip(names, rows, strict=True)
         ]
         blocks.append(Table(["method", *scenes], lines, f"{metric.upper()} of each scene in percent"))
@@ -227,19 +170,12 @@ def scene_tables(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
 
 def recall_table(rows: Sequence[Row], names: Sequence[str], data: str) -> Table:
     """Recall of each class in percent, pooled over folds and seeds; rows of one data set, called `data`."""
-    head = ["method", *rows[0]["classes"], "UAR", "WAR"]
+    head = ["method", *rows[0].classes, "UAR", "WAR"]
     table: list[list[Cell]] = []
     for name, row in zip(names, rows, strict=True):
-        recall: list[Cell] = [None if value is None else 100 * value for value in class_recall(row).values()]
-        table.append([name, *recall, 100 * row["uar"], 100 * row["war"]])
+        recall: list[Cell] = [None if value is None else 100 * value for value in row.recall.values()]
+        table.append([name, *recall, 100 * row.uar, 100 * row.war])
     return Table(head, table, f"{data}: recall of each class in percent, pooled over folds and seeds")
-
-
-def class_recall(row: Row) -> dict[str, float | None]:
-    """Recall of each class from the row's confusion matrix; None for a class without clips."""
-    confusion = np.asarray(row["confusion"])
-    support = confusion.sum(1)
-    return {name: float(confusion[i, i] / support[i]) if support[i] else None for i, name in enumerate(row["classes"])}
 
 
 def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
@@ -248,11 +184,11 @@ def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
     if not any(placed):
         return []
     blocks: list[Block] = []
-    datasets = sorted({row["dataset"] for group in placed for row in group})
+    datasets = sorted({row.dataset for group in placed for row in group})
     if table.recall:
         labels = [label for label, _ in table.rows]
         for dataset in datasets:
-            named = [(n, r) for n, group in zip(labels, placed, strict=True) for r in group if r["dataset"] == dataset]
+            named = [(n, r) for n, group in zip(labels, placed, strict=True) for r in group if r.dataset == dataset]
             blocks.append(recall_table([row for _, row in named], [name for name, _ in named], dataset))
     else:
         head = ["method", "data", "CLIP", *FIGURES, *PUBLISHED, "rests on", "published figures rest on"]
@@ -268,12 +204,12 @@ def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
 def _published_lines(label: str, method: Method, ours: Sequence[Row], datasets: Sequence[str]) -> list[list[Cell]]:
     """The lines of one method of a published table: ours, and the paper's for the data sets that we did not run."""
     lines: list[list[Cell]] = []
-    for row in sorted(ours, key=lambda row: (row["dataset"], row["clip"])):
+    for row in sorted(ours, key=lambda row: (row.dataset, row.clip)):
         uar, war = method.figures_for(row) or (None, None)
         basis = None if uar is None else method.rests_on()
-        lines.append([label, data_name(row), row["clip"], *figures(row), uar, war, rests_on(row), basis])
+        lines.append([label, data_name(row), row.clip, *figures(row), uar, war, rests_on(row), basis])
     for dataset in datasets:
-        if dataset in method.figures and dataset not in {row["dataset"] for row in ours}:
+        if dataset in method.figures and dataset not in {row.dataset for row in ours}:
             uar, war = method.figures[dataset]
             lines.append([label, dataset, method.clip, *[None] * 4, uar, war, "not run", method.rests_on()])
     return lines
@@ -287,24 +223,24 @@ def caveats(rows: Sequence[Row]) -> list[Block]:
         "test clips."
     )
     notes = []
-    if any(row["dataset"] in RENDERED for row in rows):
+    if any(row.dataset in RENDERED for row in rows):
         notes.append("Rendered faces (demo7, demo11) say nothing about real ones.")
-    if any(row["selection"] == "best-on-test" for row in rows):
+    if any(row.selection == "best-on-test" for row in rows):
         notes.append(
             "BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often"
             " are; such figures are optimistic."
         )
     if any(is_in_domain(row) for row in rows):
         notes.append("IN-DOMAIN: trained on the data set that is tested; this is no zero-shot transfer.")
-    if any((row.get(name) or {}).get("label_shown") for row in rows for name in ("captions", "trained_captions")):
+    if any(used and used.label_shown for row in rows for used in (row.captions, row.trained_captions)):
         notes.append("SAW THE LABEL: the captions were written by someone, or a model, that knew the label.")
     for row in rows:
         name = f"{method_name(row)} on {data_name(row)}"
-        for fold, seed in row["repeated"][:1]:
+        for fold, seed in row.repeated[:1]:
             notes.append(
                 f"{name}: fold {fold}, seed {seed} was run several times with other settings; the row is the "
                 "mean. Name the runs to tell them apart."
             )
-        for fold, seed in row["lacking"][:1]:
+        for fold, seed in row.lacking[:1]:
             notes.append(f"{name}: fold {fold}, seed {seed} is missing; seeds are not comparable until it has run.")
     return [Text(text), *(Text(note, note=True) for note in notes)]

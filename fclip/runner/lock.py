@@ -15,6 +15,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,15 @@ class FolderLock:
         os.close(self._file)
         self._file = None
         _HELD.discard(self.path.resolve())
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock inside the block."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     def _in_the_way(self) -> Path | None:
         """Take the lock; nothing is taken when a lock file that another process holds (returned) excludes it."""

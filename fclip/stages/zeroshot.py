@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from fclip.config import config_dict, hash_of, option
-from fclip.data.storage.folds import caption_facts, clip_frames, data_hash, fold_shards
+from fclip.config import CommonConfig, config_dict, hash_of, option
+from fclip.data.storage.folds import caption_source, clip_frames, data_hash
+from fclip.engine.train.options import TrainOptions
 from fclip.errors import FclipError, UsageError
 from fclip.runner.report import StageReport
 from fclip.runner.workspace import features_folder, list_shards, require_folder, run_folder
-from fclip.stages.evaluate import EvaluationOptions, evaluate_model, kept_results, train_settings
-from fclip.stages.train import Config as TrainConfig
-from fclip.stages.train import build_model, train_run, with_flags
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
+    from fclip.report.evaluation import Subject
 
 
 @dataclass(frozen=True)
-class Config(TrainConfig):
+class Config(TrainOptions, CommonConfig):
     """Zero-shot transfer: pre-train on one data set, test on the test parts of another.
 
     The candidates are the target's class names; no mapping table. `--pretrain none` tests plain CLIP. A finished run
@@ -33,6 +33,7 @@ class Config(TrainConfig):
     """
 
     fold: str = option("1", "fold of --pretrain to train on; every fold of --test is tested")
+    seed: tuple[int, ...] = option((0,), "seed, or several: 0,1,2")  # type: ignore[assignment]
     variant: str = option("dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True)
     pretrain: str = option("none", "data set to train on, or none", output=True)
     test: str | None = option(None, "data set to test on [--dataset]", output=True)
@@ -42,131 +43,125 @@ class Config(TrainConfig):
     use_captions: bool = option(
         False, "use the target's captions at test time (refused unless label-blind)", output=True
     )
+    resume: bool = option(True, "go on from the last checkpoint of the source run")
+
+    def source_options(self) -> TrainOptions:
+        """How the source run is trained; --objective captions is an option of its variant."""
+        options = self.train_options()
+        if self.objective == "labels" or self.pretrain == "none":
+            return options
+        return dataclasses.replace(options, set=(*options.set, "objective=captions"))
 
 
 def run(config: Config) -> StageReport:
     """Train or reuse the source run, then evaluate it on every fold of the target."""
-    from fclip.data.storage.splits import read_classes, read_splits
+    from fclip.engine.evaluate.aggregate import format_rows, make_rows
+    from fclip.report.evaluation import EvaluationOptions, evaluate
+    from fclip.schema import as_json
 
-    config = with_objective(with_flags(config))
-    if config.fold == "all" or "," in config.fold:
-        raise UsageError(f"--fold {config.fold}: name the one fold of --pretrain whose training parts are used")
-    if config.input or config.out:
-        raise UsageError("zeroshot reads and writes in the workspace: name it with --root, not --in or --out")
     target = config.test or config.dataset
     if not target:
         raise UsageError("name the data set to test on with --test")
     packed = require_folder(config.root / target / "packed", "packed", dataclasses.replace(config, dataset=target))
-    without = tuple(config.without) + (() if config.use_captions else ("caption",))
-    if config.use_captions and caption_facts(packed)["label_shown"]:
+    if config.use_captions and caption_source(packed).label_shown:
         raise FclipError(f"{packed}: its captions saw the label, so a test with them is no zero-shot test")
-    classes, splits = read_classes(packed), read_splits(packed)
-    in_domain = config.pretrain == target
-    settings = _settings(config)
+    how = EvaluationOptions(config.device, 16, config.workers, features_folder(config, target))
     report = StageReport("zeroshot", counts={"folds": 0})
-    results = []
+    evaluated = []
+    for subject in subjects(config, target, packed):
+        folder = config.root / "runs" / subject.facts.run
+        evaluated.append(evaluate(subject, how, folder, overwrite=config.overwrite))
+        report.counts["folds"] += 1
+        report.out = folder / "eval"
+    rows = [row for row, _ in make_rows(evaluated)]
+    report.values["results"] = [as_json(row) for row in rows]
+    kind = f"objective {config.objective}; " if config.pretrain != "none" else ""
+    kind += "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
+    report.lines += [f"{config.pretrain} -> {target} ({kind}), mean over folds", *format_rows(rows)]
+    return report
+
+
+def subjects(config: Config, target: str, packed: Path) -> Iterator[Subject]:
+    """The model of every seed, for each fold of the target."""
+    from fclip.data.storage.splits import read_classes, read_splits
+
+    classes, folds = read_classes(packed), sorted(read_splits(packed).folds)
     for seed in config.seed:
         models: dict[str, tuple[ExpressionModel, Path | None]] = {}
-        for fold in sorted(splits.folds):
+        for fold in folds:
             # trained on the tested data set itself, only the same fold's training parts may be used
-            source_fold = fold if in_domain else config.fold
+            source_fold = fold if config.pretrain == target else config.fold
             if source_fold not in models:
-                models[source_fold] = _source_model(config, classes, packed, source_fold, seed)
-            model, source = models[source_fold]
-            how = model.variant if config.objective == "labels" else f"{model.variant}-{config.objective}"
-            name = f"{config.pretrain}-to-{target}-{how}-fold{fold}-seed{seed}"
-            facts = {
-                "run": name,
-                "dataset": target,
-                "source": config.pretrain,
-                "variant": model.variant,
-                "clip": config.clip,
-                "fold": fold,
-                "seed": seed,
-                "selection": config.select,
-                "set": list(config.set),
-                "settings": settings,
-                "without": list(without),
-                "checkpoint": str(source) if source else None,
-                "in_domain": in_domain,
-                "objective": config.objective,
-                **_inputs(config, model, source),
-                "data": data_hash(packed),
-            }
-            options = EvaluationOptions(config.device, 16, config.workers, without, features_folder(config, target))
-            shards = fold_shards(splits, packed, fold, "last").test
-            report.out = config.root / "runs" / name / "eval"
-            result = kept_results(report.out, facts, config.overwrite)
-            result = result or evaluate_model(options, model, packed, shards, report.out, facts)
-            results.append({**result, "folder": report.out.parent})
-            report.counts["folds"] += 1
-    return _finish(report, results, config, target)
+                models[source_fold] = source_model(config, classes, packed, source_fold, seed)
+            yield _subject(config, target, packed, fold, seed, *models[source_fold])
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """What the source run is trained with; of plain CLIP, its weights."""
-    if config.pretrain == "none":
-        return {"clip_weights": config.clip_weights}
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    given = config_dict(config, output_only=True)
-    return train_settings({name: value for name, value in given.items() if name in names})
-
-
-def _inputs(config: Config, model: ExpressionModel, source: Path | None) -> dict[str, Any]:
-    """What a result depends on beside the options: weights, class texts, and the captions of training."""
+def _subject(
+    config: Config, target: str, packed: Path, fold: str, seed: int, model: ExpressionModel, source: Path | None
+) -> Subject:
+    """A source model on one fold of the target; `source`: the run that its weights come from, None for plain CLIP."""
+    from fclip.engine.evaluate.results import RunFacts
     from fclip.files import sha256_file
-    from fclip.models.checkpoint import load_checkpoint
+    from fclip.models.checkpoint import read_info
+    from fclip.report.evaluation import Subject, train_settings
 
-    texts = {"prompts_sha256": hash_of(model.prompts)}
-    if source is None:
-        return {"checkpoint_sha256": model.clip_sha256, "trained_with": None, **texts}
-    checkpoint = _checkpoint(config, source)
-    captions = load_checkpoint(checkpoint)[1].get("captions")
-    return {"checkpoint_sha256": sha256_file(checkpoint), "trained_with": captions, **texts}
+    options = config.source_options()
+    how = model.variant if config.objective == "labels" else f"{model.variant}-{config.objective}"
+    checkpoint = checkpoint_of(source, options) if source else None
+    settings = train_settings(config_dict(options, output_only=True))
+    facts = RunFacts(
+        run=f"{config.pretrain}-to-{target}-{how}-fold{fold}-seed{seed}",
+        dataset=target,
+        source=config.pretrain,
+        variant=model.variant,
+        clip=options.clip,
+        fold=fold,
+        seed=seed,
+        selection=options.select,
+        set=options.set,
+        settings=settings if source else {"clip_weights": options.clip_weights},
+        without=(*options.without, *(() if config.use_captions else ("caption",))),
+        checkpoint=str(source) if source else None,
+        in_domain=config.pretrain == target,
+        objective=config.objective,
+        checkpoint_sha256=sha256_file(checkpoint) if checkpoint else model.clip_sha256,
+        trained_with=read_info(checkpoint).captions if checkpoint else None,
+        prompts_sha256=hash_of(model.prompts),
+        data=data_hash(packed),
+    )
+    return Subject(facts, packed, checkpoint, lambda: model)
 
 
-def _checkpoint(config: Config, run: Path) -> Path:
+def checkpoint_of(run: Path, options: TrainOptions) -> Path:
+    """The weights file of a source run."""
     from fclip.engine.train.run_folder import RunFolder
 
-    return RunFolder(run).pointer("LAST" if config.select == "last" else "BEST") / "model.safetensors"
+    return RunFolder(run).pointer("LAST" if options.select == "last" else "BEST") / "model.safetensors"
 
 
-def with_objective(config: Config) -> Config:
-    """The configuration with --objective captions passed on as the variant's option."""
-    if config.objective == "labels" or config.pretrain == "none":
-        return config
-    return dataclasses.replace(config, set=(*config.set, "objective=captions"))
-
-
-def _source_model(
+def source_model(
     config: Config, classes: tuple[str, ...], packed: Path, fold: str, seed: int
 ) -> tuple[ExpressionModel, Path | None]:
     """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
+    from fclip.data.storage.splits import read_splits
+    from fclip.engine.train.run import Job, build_model, train_run
     from fclip.models.checkpoint import load_checkpoint
 
+    options = config.source_options()
     if config.pretrain == "none":
-        frames = config.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
-        variant = config.variant if config.variant.startswith("zeroshot-") else "zeroshot-clip"
-        return build_model(dataclasses.replace(config, variant=variant), classes, frames), None
+        frames = options.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
+        variant = options.variant if options.variant.startswith("zeroshot-") else "zeroshot-clip"
+        return build_model(dataclasses.replace(options, variant=variant), classes, frames), None
     there = config.root / config.pretrain / "packed"
     source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
-    variant = config.variant if config.objective == "labels" else f"{config.variant}-captions"
+    if fold not in (folds := read_splits(source).folds):
+        known = ", ".join(sorted(folds))
+        raise UsageError(f"--fold {fold}: {config.pretrain} has the folds {known}; name the one to train on")
+    variant = options.variant if config.objective == "labels" else f"{options.variant}-captions"
     out = run_folder(config, config.pretrain, variant, fold, seed)
-    names = {f.name for f in dataclasses.fields(TrainConfig)}
-    train_config = TrainConfig(**{n: getattr(config, n) for n in names} | {"dataset": None})
-    train_run(train_config, config.pretrain, source, fold, seed, out)
-    state, metadata = load_checkpoint(_checkpoint(config, out))
-    model = build_model(config, classes, metadata["frames"])
+    job = Job(config.pretrain, source, fold, seed, features_folder(config, config.pretrain), out)
+    train_run(options, job, device=config.device, overwrite=config.overwrite, resume=config.resume)
+    state, metadata = load_checkpoint(checkpoint_of(out, options))
+    model = build_model(options, classes, metadata["frames"])
     model.load_trainable_state(state)
     return model, out
-
-
-def _finish(report: StageReport, results: list[dict[str, Any]], config: Config, target: str) -> StageReport:
-    from fclip.engine.evaluate.aggregate import format_table
-    from fclip.stages.report import complete_rows
-
-    report.values["results"] = rows = complete_rows(results)[0]
-    kind = f"objective {config.objective}; " if config.pretrain != "none" else ""
-    kind += "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
-    report.lines += [f"{config.pretrain} -> {target} ({kind}), mean over folds", *format_table(rows)]
-    return report

@@ -13,7 +13,9 @@ from sklearn import metrics as sk
 
 from fclip.engine.evaluate import metrics
 from fclip.engine.evaluate.predictions import PredictionTable, read_predictions
+from fclip.engine.evaluate.results import Figures, figures_of
 from fclip.errors import FclipError
+from fclip.schema import as_json, parse_record
 
 
 def test_goldens(parity):
@@ -55,23 +57,15 @@ def test_calibration_error_of_a_known_table():
     assert metrics.expected_calibration_error(probabilities, true) == pytest.approx(0.2)
 
 
-def test_bootstrap_interval_covers_and_repeats():
-    rng = np.random.default_rng(0)
-    true = rng.integers(0, 3, 300)
-    predicted = np.where(rng.random(300) < 0.7, true, (true + 1) % 3)
-    low, high = metrics.bootstrap_interval(true, predicted, 3, metrics.war)
-    point = metrics.war(metrics.confusion_matrix(true, predicted, 3))
-    assert low < point < high
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(point * (1 - point) / 300), rel=0.15)
-    assert (low, high) == metrics.bootstrap_interval(true, predicted, 3, metrics.war)
-
-
-def test_summary_names_absent_classes_and_is_json():
-    found = metrics.summarise(np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], ["a", "b", "c"], draws=10)
-    assert found["absent"] == ["b"]
-    assert found["recall"] == {"a": 0.5, "b": None, "c": 1.0}
-    assert found["uar"] == 0.75
-    json.dumps(found, allow_nan=False)
+def test_figures_name_absent_classes_and_are_json():
+    table = PredictionTable(("a", "b", "c"))
+    for i, (true, guess) in enumerate(("aa", "ab", "cc")):
+        table.add(str(i), true, np.eye(3)["abc".index(guess)], ("frames",))
+    found = figures_of(table)
+    assert found.absent == ("b",)
+    assert found.recall == {"a": 0.5, "b": None, "c": 1.0}
+    assert found.uar == 0.75
+    assert parse_record(json.loads(json.dumps(as_json(found), allow_nan=False)), Figures, "f") == found
 
 
 def test_prediction_table_round_trip(tmp_path):

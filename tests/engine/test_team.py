@@ -103,10 +103,10 @@ def test_comparison_of_two_methods():
     good = [t if rng.random() < 0.9 else (t + 1) % 3 for t in truth]
     poor = [t if rng.random() < 0.5 else (t + 1) % 3 for t in truth]
     found = compare_tables(table(good, truth), table(poor, truth))
-    assert found["mcnemar_p"] < 1e-6
-    assert found["war_interval"][0] < found["war_difference"] < found["war_interval"][1]
-    assert found["war_difference"] == pytest.approx(np.mean(np.equal(good, truth)) - np.mean(np.equal(poor, truth)))
+    assert found.mcnemar_p < 1e-6
+    assert found.war_interval[0] < found.war_difference < found.war_interval[1]
+    assert found.war_difference == pytest.approx(np.mean(np.equal(good, truth)) - np.mean(np.equal(poor, truth)))
     same = compare_tables(table(good, truth), table(good, truth))
-    assert (same["mcnemar_p"], same["war_difference"]) == (1.0, 0.0)
+    assert (same.mcnemar_p, same.war_difference) == (1.0, 0.0)
     with pytest.raises(FclipError, match="same clips"):
         compare_tables(table(good, truth), table(poor[:-1], truth[:-1]))

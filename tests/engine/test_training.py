@@ -216,10 +216,8 @@ def test_comparison_of_two_runs_from_the_command(workspace, tmp_path):
 
 
 def test_figures_per_scene():
-    from fclip.engine.evaluate.metrics import per_group
+    from fclip.engine.evaluate.results import Scene, figures_of_scenes
 
     true, predicted = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1])
-    found = per_group(true, predicted, ["war", "war", "talk", ""], 2)
-    assert found["war"] == {"clips": 2, "uar": 1.0, "war": 1.0}
-    assert found["talk"]["war"] == 0.0
-    assert set(found) == {"war", "talk"}
+    found = figures_of_scenes(true, predicted, ["war", "war", "talk", ""], 2)
+    assert found == {"war": Scene(2, 1.0, 1.0), "talk": Scene(1, 0.0, 0.0)}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fclip.cli.app import app
 from fclip.models.registry import check_options, find_variant
 from fclip.report.published import find_table, published_methods
-from fclip.stages.train import parse_options
+from fclip.schema import parse_options
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TARGETS = {

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fclip.engine.evaluate.metrics import summarise
 from fclip.engine.evaluate.predictions import PredictionTable
+from fclip.engine.evaluate.results import RunFacts, make_result
 from fclip.engine.train.run_folder import RunFolder
-from fclip.files import write_json
+from fclip.files import sha256_file
+from fclip.records import CaptionSource
+from fclip.report.evaluated import RECORD, EvaluationRecord
+from fclip.schema import write_record
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 MODALITIES = {
@@ -24,10 +27,11 @@ MODALITIES = {
 def write_run(root: Path, variant: str, fold: str, seed: int, **facts: Any) -> Path:
     """Write runs/<name>/ with eval/predictions.csv, eval/results.json and metrics.jsonl; `facts` change the result.
 
-    skill: share of the clips that are right; clips: how many there are; name: the folder's.
+    skill: share of the clips that are right; clips: how many there are; name: the folder's; scene_of: clip -> scene.
     """
     skill, clips = facts.pop("skill", 0.7), facts.pop("clips", 60)
     dataset, steps = facts.get("dataset", "demo7"), facts.pop("steps", 20)
+    scene_of = facts.pop("scene_of", lambda i: "")
     name = facts.pop("name", f"{dataset}-{variant}-fold{fold}-seed{seed}")
     classes = facts.pop("classes", SEVEN)
     folder = root / "runs" / name
@@ -39,27 +43,18 @@ def write_run(root: Path, variant: str, fold: str, seed: int, **facts: Any) -> P
         scores = rng.normal(0, 1, len(classes))
         scores[best] += 4
         probabilities = np.exp(scores) / np.exp(scores).sum()
-        table.add(f"f{fold}-{i:05d}", classes[true], probabilities, MODALITIES.get(variant, ("frames",)))
+        table.add(f"f{fold}-{i:05d}", classes[true], probabilities, MODALITIES.get(variant, ("frames",)), scene_of(i))
     folder.mkdir(parents=True)
     table.write(folder / "eval" / "predictions.csv")
-    result = {
-        "run": name,
-        "dataset": dataset,
-        "variant": variant,
-        "clip": "tiny",
-        "fold": fold,
-        "seed": seed,
-        "selection": "last",
-        "checkpoint_sha256": "0" * 64,
-        "without": [],
-        "set": [],
-        **summarise(table.true_indices(), table.matrix(), table.classes, draws=20),
-        "modalities": sorted(set(table.modalities)),
-        "captions": None,
-        "trainable": 1_000_000 + 1000 * len(variant),
-        **facts,
+    of_table = {
+        "captions": facts.pop("captions", None),
+        "trainable": facts.pop("trainable", 1_000_000 + 1000 * len(variant)),
     }
-    write_json(folder / "eval" / "results.json", result)
+    known = {"dataset": dataset, "clip": "tiny", "selection": "last", "checkpoint_sha256": "0" * 64, **facts}
+    described = RunFacts(run=name, variant=variant, fold=fold, seed=seed, **known)
+    write_record(folder / "eval" / "results.json", make_result(described, table, draws=20, **of_table))
+    outputs = {name: sha256_file(folder / "eval" / name) for name in ("predictions.csv", "results.json")}
+    write_record(folder / "eval" / RECORD, EvaluationRecord({}, outputs))
     run = RunFolder(folder)
     for step in range(1, steps + 1):
         weights = {f"weight_{m}": 1 / len(MODALITIES[variant]) for m in MODALITIES.get(variant, ())}
@@ -73,13 +68,13 @@ def write_comparison(root: Path, folds: int = 2, seeds: int = 2) -> None:
     for fold in map(str, range(1, folds + 1)):
         for seed in range(seeds):
             for variant, skill in skills.items():
-                captions = {"model": "template", "label_shown": False} if "dagger" in variant else None
+                captions = CaptionSource("template", False) if "dagger" in variant else None
                 write_run(root, variant, fold, seed, skill=skill, captions=captions)
-    write_run(root, "base", "1", 0, name="demo7-scale-0.3-fold1-seed0", set=["scale=0.3"])
-    fixed = ["fusion_weights=[1,1,1,1]"]
+    write_run(root, "base", "1", 0, name="demo7-scale-0.3-fold1-seed0", set=("scale=0.3",))
+    fixed = ("fusion_weights=[1,1,1,1]",)
     write_run(root, "star-dagger", "1", 0, name="demo7-weights-1111-fold1-seed0", set=fixed, skill=0.6)
     write_run(root, "dfer-clip", "1", 0, selection="best-on-test", trainable=3_000_000)
-    blind = {"without": ["caption"], "checkpoint": None}
+    blind = {"without": ("caption",), "checkpoint": None}
     transfer = {"skill": 0.4, **blind}
     write_run(root, "dagger", "1", 0, name="demo11-to-demo7-dagger-fold1-seed0", source="demo11", **transfer)
     write_run(root, "dagger", "1", 0, name="demo7-to-demo7-dagger-fold1-seed0", source="demo7", **transfer)

@@ -81,7 +81,7 @@ def test_page_fits_phone_and_desk(browser, tmp_path):
         "1",
         0,
         name="wild",
-        set=[f"negative_word={WILD}"],
+        set=(f"negative_word={WILD}",),
         classes=(WILD, "a" * 60, "fear"),
         dataset="demo11",
     )

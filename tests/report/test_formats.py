@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fclip.engine.evaluate.aggregate import make_rows
+from fclip.engine.evaluate.metrics import Reliability
 from fclip.errors import FclipError, MissingOutput, UsageError
+from fclip.report.evaluated import find_evaluated
 from fclip.report.explanations import Explanations, read_explanations, spread_over_classes, write_explanations
 from fclip.report.page import plots
 from fclip.report.page.blocks import Flag, Heading, Interval, Measure, Picture, Pictures, Table, Text
@@ -50,13 +53,13 @@ def reported(tmp_path_factory):
 
 
 def test_the_three_formats_hold_the_same_figures(reported):
-    rows, _ = report.complete_rows(report.find_results(report.Config(root=reported)))
+    rows = [row for row, _ in make_rows(find_evaluated(report.Config(root=reported), ()))]
     texts = {name: (reported / name).read_text() for name in ("r.html", "r.md", "r.tex")}
     texts["r.html"] = Page(texts["r.html"]).text
     for row in rows:
         for text in texts.values():
-            assert f"{100 * row['war']:.2f}" in text
-            assert f"{100 * row['uar_interval'][0]:.1f}" in text
+            assert f"{100 * row.war:.2f}" in text
+            assert f"{100 * row.uar_interval[0]:.1f}" in text
     assert texts["r.tex"].count(r"\begin{tabular}") == texts["r.tex"].count(r"\end{tabular}") > 1
     assert all("BEST ON TEST" in text and "IN-DOMAIN" in text for text in texts.values())
 
@@ -84,7 +87,7 @@ def test_the_same_runs_give_the_same_bytes(reported, tmp_path):
 def test_plots_are_well_formed_and_take_the_colour_of_the_text():
     names = (WILD, "happiness")
     recalls = {WILD: {WILD: 0.5, "happiness": None}, "b": {WILD: 0.25, "happiness": 1.0}}
-    curve = {"count": [0, 5], "confidence": [0.0, 0.75], "accuracy": [0.0, 0.5]}
+    curve = Reliability((0, 5), (0.0, 0.75), (0.0, 0.5))
     drawn = [
         plots.confusion_plot([[3, 1], [0, 0]], names),
         plots.recall_plot(recalls),
@@ -237,8 +240,33 @@ def test_what_is_missing_is_named(reported, tmp_path):
     with pytest.raises(FclipError, match="no evaluated run belongs to table dfer-clip-position"):
         write_run(tmp_path, "base", "1", 0)
         report.run(report.Config(root=tmp_path, table="dfer-clip-position"))
-    other = tmp_path / "runs" / "demo7-base-fold1-seed0" / "eval" / "predictions.csv"
-    other.write_text("key,true,predicted\n1,a,b\n")
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "results.json", "evaluation.json"])
+def test_an_evaluation_that_was_changed_afterwards_is_not_reported(tmp_path, caplog, name):
+    """A prediction or a figure edited by hand, or no record: named it is refused, among others it is left out."""
+    run = write_run(tmp_path, "base", "1", 0)
+    write_run(tmp_path, "star", "1", 0)
+    path = run / "eval" / name
+    path.write_text(path.read_text().replace("happiness", "sadness", 1).replace('"outputs"', '"output"'))
+    named = report.Config(root=tmp_path, runs=(str(run),), out=tmp_path / "r.md")
+    with pytest.raises(FclipError, match=rf"{name}: .*make it again: fclip eval .*{run.name}"):
+        report.run(named)
+    assert not (tmp_path / "r.md").exists()
+    assert report.run(report.Config(root=tmp_path, out=tmp_path / "r.md")).counts["runs"] == 1
+    assert f"left out: {path}" in caplog.text
+
+
+def test_results_of_schema_1_are_read_with_the_figures_of_their_predictions(tmp_path):
+    """Written before evaluations had a record; figures that were typed into results.json do not count."""
+    run = write_run(tmp_path, "base", "1", 0)
+    (run / "eval" / "evaluation.json").unlink()
+    path = run / "eval" / "results.json"
+    new = json.loads(path.read_text())
+    later = ("schema", "source", "objective", "in_domain", "checkpoint", "prompts_sha256", "settings", "trained_with")
+    path.write_text(json.dumps({**{k: v for k, v in new.items() if k not in later}, "war": 1.0, "uar": 1.0}))
+    found = report.run(report.Config(root=tmp_path, out=tmp_path / "r.md")).values["results"][0]
+    assert (found["war"], found["uar"]) == (new["war"], new["uar"]) != (1.0, 1.0)
+    (run / "eval" / "predictions.csv").write_text("key,true,predicted\n1,a,b\n")
     with pytest.raises(FclipError, match="does not belong to results.json"):
-        report.run(report.Config(root=tmp_path))
-    assert not (tmp_path / "report.html").exists()
+        report.run(report.Config(root=tmp_path, runs=(str(run),)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,43 +11,53 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.engine.evaluate import metrics
-from fclip.engine.evaluate.aggregate import format_table
+from fclip.engine.evaluate.aggregate import format_rows, make_rows, pool_reliability
+from fclip.engine.evaluate.bootstrap import FoldClips, fold_clips, rate_intervals
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.errors import UsageError
-from fclip.report.intervals import FoldClips, fold_clips, fold_mean_intervals
+from fclip.records import CaptionSource
+from fclip.report.evaluated import find_evaluated
 from fclip.report.logs import BINS, mean_curve, read_log
 from fclip.report.page.blocks import Flag, Heading, Table, Text
 from fclip.report.published import find_table, published_figures, published_methods, published_tables
 from fclip.report.results import (
     caveats,
     method_name,
-    pooled_reliability,
     pooled_table,
     published_table,
     rests_on,
     results_table,
     scene_tables,
 )
-from fclip.stages.report import Config, complete_rows, find_results
+from fclip.stages.report import Config
 from tests.report.runs import SEVEN, write_comparison, write_run
 
 
 def rows_of(root, **options):
-    return complete_rows(find_results(Config(root=root, **options)))[0]
+    return [row for row, _ in make_rows(find_evaluated(Config(root=root, **options), ()))]
 
 
 def column(table: Table, name: str):
     return [row[list(table.head).index(name)] for row in table.rows]
 
 
+def plain_bootstrap(true, predicted, classes, metric, draws=1500):
+    rng = np.random.default_rng(5)
+    drawn = [rng.integers(0, len(true), len(true)) for _ in range(draws)]
+    return np.quantile(
+        [metric(metrics.confusion_matrix(true[i], predicted[i], classes)) for i in drawn], [0.025, 0.975]
+    )
+
+
 def test_interval_of_one_fold_is_the_bootstrap_of_its_table():
     rng = np.random.default_rng(1)
     true = rng.integers(0, 4, 400)
     predicted = np.where(rng.random(400) < 0.6, true, (true + 1) % 4)
-    found = fold_mean_intervals([FoldClips(true, (true == predicted).astype(float))], 4)
-    for name, metric in (("uar", metrics.uar), ("war", metrics.war)):
-        expected = metrics.bootstrap_interval(true, predicted, 4, metric, draws=3000)
-        assert found[name] == pytest.approx(expected, abs=0.012)
+    found = rate_intervals([FoldClips(true, (true == predicted).astype(float))], 4)
+    for interval, metric in zip(found, (metrics.uar, metrics.war), strict=True):
+        assert interval == pytest.approx(plain_bootstrap(true, predicted, 4, metric), abs=0.012)
+    point, (low, high) = float((true == predicted).mean()), found[1]
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(point * (1 - point) / 400), rel=0.15)
 
 
 def test_runs_with_other_settings_are_rows_of_their_own_and_named_by_them(tmp_path):
@@ -58,12 +69,12 @@ def test_runs_with_other_settings_are_rows_of_their_own_and_named_by_them(tmp_pa
             )
     write_run(tmp_path, "star", "1", 0, settings={"lr": 0.3, "epochs": 8})
     rows = rows_of(tmp_path)
-    assert sorted((method_name(row), row["folds"]) for row in rows) == [
-        ("base (lr=0.1)", ["1", "2"]),
-        ("base (lr=0.2)", ["1", "2"]),
-        ("star", ["1"]),
+    assert sorted((method_name(row), row.folds) for row in rows) == [
+        ("base (lr=0.1)", ("1", "2")),
+        ("base (lr=0.2)", ("1", "2")),
+        ("star", ("1",)),
     ]
-    assert sum("lr=0." in line for line in format_table(rows)) == 2
+    assert sum("lr=0." in line for line in format_rows(rows)) == 2
 
 
 def test_seeds_that_agree_leave_the_interval_and_more_folds_narrow_it():
@@ -71,7 +82,7 @@ def test_seeds_that_agree_leave_the_interval_and_more_folds_narrow_it():
     clips = {str(i): (int(t), int(t if rng.random() < 0.7 else 1 - t)) for i, t in enumerate(rng.integers(0, 2, 300))}
     one, three = fold_clips([clips]), fold_clips([clips] * 3)
     assert (one.right == three.right).all()
-    width = {n: np.ptp(fold_mean_intervals([one] * n, 2)["war"]) for n in (1, 4)}
+    width = {n: np.ptp(rate_intervals([one] * n, 2)[1]) for n in (1, 4)}
     assert width[4] == pytest.approx(width[1] / 2, rel=0.15)
     partly = fold_clips([clips, {key: (t, t) for key, (t, _) in clips.items()}])
     assert set(partly.right) == {0.5, 1.0}
@@ -81,8 +92,7 @@ def test_seeds_that_agree_leave_the_interval_and_more_folds_narrow_it():
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30))
 def test_intervals_hold_for_any_table(folds, pairs):
     clips = fold_clips([{str(i): (min(t, 4), p) for i, (t, p) in enumerate(pairs)}])
-    found = fold_mean_intervals([clips] * folds, 5, draws=50)
-    for low, high in found.values():
+    for low, high in rate_intervals([clips] * folds, 5, draws=50):
         assert (np.isnan(low) and not pairs) or 0 <= low <= high <= 1
 
 
@@ -110,13 +120,13 @@ def test_published_options_are_options_of_their_variants():
 def test_published_figures_stand_only_beside_the_same_data_method_and_clip(tmp_path):
     real = {"dataset": "dfew", "clip": "ViT-B-16"}
     write_run(tmp_path, "base", "1", 0, **real)
-    write_run(tmp_path, "base", "1", 0, **real, name="scaled", set=["scale=0.3"])
-    write_run(tmp_path, "base", "1", 0, **real, name="other", set=["scale=0.4"])
+    write_run(tmp_path, "base", "1", 0, **real, name="scaled", set=("scale=0.3",))
+    write_run(tmp_path, "base", "1", 0, **real, name="other", set=("scale=0.4",))
     write_run(tmp_path, "star", "1", 0, dataset="dfew", clip="ViT-B-32")
-    write_run(tmp_path, "dagger", "1", 0, **real, name="mafw-to-dfew", source="mafw", without=["caption"])
+    write_run(tmp_path, "dagger", "1", 0, **real, name="mafw-to-dfew", source="mafw", without=("caption",))
     write_run(tmp_path, "base", "1", 0, dataset="demo7")
-    rows, members = complete_rows(find_results(Config(root=tmp_path)))
-    by_name = {group[0]["run"]: row for row, group in zip(rows, members, strict=True)}
+    pairs = make_rows(find_evaluated(Config(root=tmp_path), ()))
+    by_name = {group[0].result.run: row for row, group in pairs}
     quoted = {name: found[1] for name, row in by_name.items() if (found := published_figures(row))}
     assert quoted == {"dfew-base-fold1-seed0": [62.81, 72.86], "scaled": [62.51, 72.68], "mafw-to-dfew": [52.26, 62.03]}
     table = results_table(list(by_name.values()))
@@ -147,12 +157,12 @@ def test_a_papers_table_on_rendered_faces_quotes_nothing(tmp_path):
         assert any(isinstance(block, Text) and "rendered" in block.text for block in blocks)
     recall = next(b for b in published_table(find_table("finecliper-classes"), rows) if isinstance(b, Table))
     assert list(recall.head)[1:8] == list(SEVEN)
-    assert published_table(find_table("dfer-clip-position"), [r for r in rows if r["variant"] == "base"]) == []
+    assert published_table(find_table("dfer-clip-position"), [r for r in rows if r.variant == "base"]) == []
 
 
 def test_what_flatters_is_flagged(tmp_path):
     write_comparison(tmp_path, folds=1, seeds=1)
-    seen = {"model": "video-llava", "label_shown": True}
+    seen = CaptionSource("video-llava", True)
     write_run(tmp_path, "dagger", "1", 0, name="leaky", captions=seen, clip="ViT-B-16")
     rows = rows_of(tmp_path)
     flags = [str(rests_on(row)) for row in rows if isinstance(rests_on(row), Flag)]
@@ -160,8 +170,8 @@ def test_what_flatters_is_flagged(tmp_path):
     for word in ("BEST ON TEST", "IN-DOMAIN", "SAW THE LABEL"):
         assert sum(word in flag for flag in flags) == 1
         assert any(block.note and word in block.text for block in caveats(rows) if isinstance(block, Text))
-    used = next(row for row in rows if row["captions"])
-    assert rests_on({**used, "leak": 0.625}).endswith("; the words alone tell 62.5 % of labels)")
+    used = next(row for row in rows if row.captions)
+    assert rests_on(replace(used, leak=0.625)).endswith("; the words alone tell 62.5 % of labels)")
     honest = [row for row in rows if not isinstance(rests_on(row), Flag)]
     assert len(caveats(honest)) == 2  # what the columns mean, and that the faces are rendered
 
@@ -169,12 +179,12 @@ def test_what_flatters_is_flagged(tmp_path):
 def test_mean_over_folds_then_seeds_and_repeated_or_missing_runs_are_named(tmp_path):
     for fold, seed in (("1", 0), ("2", 0), ("1", 1)):
         write_run(tmp_path, "base", fold, seed)
-    results = find_results(Config(root=tmp_path))
+    results = [each.result for each in find_evaluated(Config(root=tmp_path), ())]
     row = rows_of(tmp_path)[0]
-    war = {(r["fold"], r["seed"]): r["war"] for r in results}
-    assert row["war"] == pytest.approx(((war["1", 0] + war["2", 0]) / 2 + war["1", 1]) / 2)
-    assert row["ece"] == pytest.approx(np.mean([r["ece"] for r in results]))
-    assert (row["lacking"], row["repeated"], row["test_clips"]) == ([("2", 1)], [], 120)
+    war = {(r.fold, r.seed): r.war for r in results}
+    assert row.war == pytest.approx(((war["1", 0] + war["2", 0]) / 2 + war["1", 1]) / 2)
+    assert row.ece == pytest.approx(np.mean([r.ece for r in results]))
+    assert (row.lacking, row.repeated, row.test_clips) == ((("2", 1),), (), 120)
     assert any("fold 2, seed 1 is missing" in block.text for block in caveats([row]))
     write_run(tmp_path, "base", "1", 0, name="again", skill=0.3)
     assert any("run several times" in block.text for block in caveats(rows_of(tmp_path)))
@@ -187,40 +197,41 @@ def test_means_over_folds_and_pooled_with_their_intervals(tmp_path):
     (row,) = rows_of(tmp_path)
     tables = [read_predictions(p) for p in sorted((tmp_path / "runs").glob("*/eval/predictions.csv"))]
     right = [t.matrix().argmax(1) == t.true_indices() for t in tables]
-    assert row["war"] == pytest.approx(np.mean([r.mean() for r in right]))
-    assert row["pooled_war"] == pytest.approx(np.concatenate(right).mean())
-    assert row["pooled_war"] > row["war"] + 0.2
+    assert row.war == pytest.approx(np.mean([r.mean() for r in right]))
+    assert row.pooled_war == pytest.approx(np.concatenate(right).mean())
+    assert row.pooled_war > row.war + 0.2
     for name in ("uar", "war"):
-        low, high = row[f"{name}_interval"]
-        assert low < row[name] < high
-        low, high = row[f"pooled_{name}_interval"]
-        assert low < row[f"pooled_{name}"] < high
-    error = np.sqrt(row["pooled_war"] * (1 - row["pooled_war"]) / 220)
+        rate = row.rate(name)
+        assert rate.interval[0] < rate.mean < rate.interval[1]
+        low, high = rate.pooled_interval
+        assert low < rate.pooled < high
+    error = np.sqrt(row.pooled_war * (1 - row.pooled_war) / 220)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)
     (table,) = pooled_table([row])
-    assert column(table, "WAR") == [pytest.approx(100 * row["pooled_war"])]
-    assert pooled_table([{**row, "folds": ["1"]}]) == []
+    assert column(table, "WAR") == [pytest.approx(100 * row.pooled_war)]
+    assert pooled_table([replace(row, folds=("1",))]) == []
 
 
 def test_scenes_have_a_table_where_they_are_known(tmp_path):
-    for seed, shift in ((0, 0.0), (1, 0.1)):
-        scenes = {"crime": {"clips": 5, "uar": 0.5 + shift, "war": 0.6}, "talk": {"clips": 3, "uar": 0.25, "war": 0.2}}
-        write_run(tmp_path, "base", "1", seed, dataset="ferv39k", scenes=scenes)
+    for seed in (0, 1):
+        write_run(tmp_path, "base", "1", seed, dataset="ferv39k", scene_of=lambda i: ("crime", "talk", "")[i % 3])
     (row,) = rows_of(tmp_path)
+    tables = [read_predictions(p) for p in sorted((tmp_path / "runs").glob("*/eval/predictions.csv"))]
+    right = [(t.matrix().argmax(1) == t.true_indices()).reshape(-1, 3) for t in tables]
     uar, war = scene_tables([row], ["base"])
-    assert uar.head == ["method", "crime", "talk"]
-    assert uar.rows == [["base", pytest.approx(55), pytest.approx(25)]]
-    assert war.rows == [["base", pytest.approx(60), pytest.approx(20)]]
-    assert scene_tables([{**row, "scenes": {}}], ["base"]) == []
+    assert uar.head == war.head == ["method", "crime", "talk"]
+    assert war.rows == [["base", *(pytest.approx(100 * np.mean([r[:, i].mean() for r in right])) for i in (0, 1))]]
+    assert row.scenes["talk"].clips == 20
+    assert scene_tables([replace(row, scenes={})], ["base"]) == []
 
 
 def test_pooled_reliability_is_that_of_the_joined_tables():
     rng = np.random.default_rng(3)
     parts = [(rng.dirichlet(np.ones(3), n), rng.integers(0, 3, n)) for n in (40, 70)]
-    pooled = pooled_reliability([metrics.reliability(*part) for part in parts])
+    pooled = pool_reliability([metrics.reliability(*part) for part in parts])
     whole = metrics.reliability(np.concatenate([p for p, _ in parts]), np.concatenate([t for _, t in parts]))
-    for name, values in whole.items():
-        assert pooled[name] == pytest.approx(values)
+    for name, values in vars(whole).items():
+        assert getattr(pooled, name) == pytest.approx(values)
 
 
 def test_curves_are_means_over_runs_and_survive_torn_logs(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fclip.data.storage.captions import read_captions, write_captions
+from fclip.engine.train.run_folder import RunSummary
 from fclip.errors import FclipError, UsageError
 from fclip.stages import caption, pack, preprocess, train
 from tests.captions.chat_server import chat_server, completion
@@ -96,7 +97,8 @@ def test_train_says_that_captions_saw_the_label(workspace, tmp_path, monkeypatch
     for path in sorted((root / "demo7" / "refined").glob("part*.jsonl")):
         write_captions(path, [replace(r, label_shown=True) for r in read_captions(path).values()])
     pack.run(pack.Config(root=root, dataset="demo7", workers=1, overwrite=True))
-    monkeypatch.setattr(train, "train_run", lambda *_: {"steps": 0, "loss": 0.0, "trainable": 0})
+    trained = RunSummary("run", "demo7", "base", "tiny", "1", 0, 0, 0.0, "last", 0)
+    monkeypatch.setattr("fclip.engine.train.run.train_run", lambda *_, **__: trained)
     for place, told in ((workspace, False), (root, True)):
         report = train.run(train.Config(root=place, dataset="demo7", variant="base", fold="1"))
         assert any("SAW THE LABEL" in line for line in report.lines) is told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_folds_and_seeds_of_a_file_as_scikit_learn_scores_them(tmp_path):
         assert row[f"{metric}_deviation"] == pytest.approx(np.std(values))
     assert row["pooled_war"] == pytest.approx(sk.accuracy_score([r[1] for r in rows], [r[2] for r in rows]))
     assert (row["folds"], row["seeds"]) == (["1", "2"], [0, 1])
-    assert "ece" not in row  # labels alone say nothing of calibration
+    assert row["ece"] is None and row["reliability"] is None  # labels alone say nothing of calibration
     low, high = row["war_interval"]
     assert low < row["war"] < high
 
@@ -108,7 +109,7 @@ def test_a_file_against_a_data_set_has_its_folds_and_figures(evaluated, tmp_path
     for name in ("uar", "war", "pooled_uar", "pooled_war", "confusion", "folds"):
         assert row[name] == ours[name], name
     assert row["war_interval"] == pytest.approx(ours["war_interval"])
-    assert "ece" in ours and "ece" not in row
+    assert ours["ece"] is not None and row["ece"] is None
     for change, message in [
         (rows[1:], "1 of 7 test clips of fold 1, seed 0 are missing, the first is"),
         (
@@ -116,7 +117,7 @@ def test_a_file_against_a_data_set_has_its_folds_and_figures(evaluated, tmp_path
             "in .*packed, not",
         ),
         ([["unheard-of", *rows[0][1:]], *rows[1:]], "unheard-of is not tested in any fold"),
-        ([[*rows[0][:2], "joy"], *rows[1:]], "predicted class 'joy' is not among the classes"),
+        ([[*rows[0][:2], "delight"], *rows[1:]], r"theirs.csv:2: .*predicted: unknown class 'delight'"),
     ]:
         write_csv(path, change, columns)
         with pytest.raises(FclipError, match=message):
@@ -131,10 +132,47 @@ def test_results_are_kept_made_again_or_refused(evaluated):
     assert (run / "eval" / "results.json").stat().st_mtime_ns == stamp
     with pytest.raises(OutputDiffers, match=r"without: \[\] -> \[\"caption\"\]"):
         evaluate.run(evaluate.Config(root=root, runs=(str(run),), without=("caption",)))
-    text = (run / "eval" / "results.json").read_text()
-    (run / "eval" / "results.json").write_text(json.dumps({**json.loads(text), "checkpoint_sha256": "0" * 64}))
-    evaluate.run(evaluate.Config(root=root, runs=(str(run),)))
-    assert json.loads((run / "eval" / "results.json").read_text()) == json.loads(text), "other weights: made again"
+
+
+@pytest.mark.parametrize("lost", ["results.json", "confusion.png", "evaluation.json", "explanations.npz"])
+def test_an_evaluation_that_is_not_whole_is_made_again(evaluated, lost):
+    """Killed between two of its files, or one was lost later: the rerun makes what is missing, and the same bytes."""
+    root, _ = evaluated
+    out = root / "runs" / "demo7-dagger-fold1-seed0" / "eval"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(before) == {"predictions.csv", "results.json", "confusion.png", "evaluation.json"}
+    (out / lost).unlink(missing_ok=True)
+    evaluate.run(evaluate.Config(root=root, runs=(str(out.parent),)))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "results.json", "confusion.png", "evaluation.json"])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"[" * 5000, lambda data: b""])
+def test_a_damaged_output_is_made_again(evaluated, name, damage):
+    root, _ = evaluated
+    out = root / "runs" / "demo7-dagger-fold1-seed0" / "eval"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / name).write_bytes(damage(before[name]))
+    evaluate.run(evaluate.Config(root=root, runs=(str(out.parent),)))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_other_inputs_are_evaluated_anew(evaluated, tmp_path):
+    """A shard, the splits or the weights are not those of the record: what was kept is not theirs."""
+    root, _ = evaluated
+    shutil.copytree(root / "runs" / "demo7-dagger-fold1-seed0", tmp_path / "run")
+    shutil.copytree(root / "demo7" / "packed", tmp_path / "packed", symlinks=False)
+    again = evaluate.Config(root=root, runs=(str(tmp_path / "run"),), input=str(tmp_path / "packed"))
+    evaluate.run(again)  # its name has changed
+    table = tmp_path / "run" / "eval" / "predictions.csv"
+    stamp = table.stat().st_mtime_ns
+    evaluate.run(again)
+    assert table.stat().st_mtime_ns == stamp
+    for path in (next((tmp_path / "packed").glob("part1-*.tar")), tmp_path / "packed" / "splits.json"):
+        path.write_bytes(path.read_bytes() + (b"\0" * 512 if path.suffix == ".tar" else b"\n"))
+        evaluate.run(again)
+        assert table.stat().st_mtime_ns > stamp, path.name
+        stamp = table.stat().st_mtime_ns
 
 
 def test_runs_that_are_not_finished_are_left_out_unless_named(evaluated, caplog):
@@ -145,3 +183,37 @@ def test_runs_that_are_not_finished_are_left_out_unless_named(evaluated, caplog)
     assert "fold2-seed0: training is not finished" in caplog.text
     assert evaluate.find_runs(evaluate.Config(root=root, runs=(str(run),))) == [run]
     (run / "kept.json").rename(run / "done.json")
+
+
+def test_labels_are_matched_whatever_their_case_and_usual_spelling(tmp_path):
+    rows = [["1", "Happy", "happy"], ["2", "happiness", "joy"], ["3", "sad", "Sadness"], ["4", "sad", "happy"]]
+    write_csv(tmp_path / "p.csv", rows, ["key", "true", "predicted"])
+    (row,) = score(tmp_path / "p.csv")["results"]
+    assert (row["classes"], row["war"]) == (["happiness", "sadness"], 0.75)
+    columns = ["key", "true", "predicted", "p:Happiness", "p:Sadness"]
+    write_csv(tmp_path / "p.csv", [["1", "happy", "joy", "0.9", "0.1"], ["2", "SAD", "sad", "0.2", "0.8"]], columns)
+    (row,) = score(tmp_path / "p.csv")["results"]
+    assert (row["classes"], row["war"]) == (["Happiness", "Sadness"], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2,a,a,-5,6", "p.csv:3: clip 2: -5, 6 are no probabilities"),
+        ("2,a,a,99,1", "p.csv:3: clip 2: 99, 1 are no prob"),
+        ("2,a,a,nan,1", "p.csv:3: .*no probabilities"),
+        ("2,a,a,0.5,0.6", "p.csv:3: clip 2: .* add up to 1.1, not to 1"),
+        ("2,a,b,0.9,0.1", "p.csv:3: clip 2: predicted is b, but its most probable class is a"),
+        ("2,a,c,0.9,0.1", "p.csv:3: clip 2: predicted: unknown class 'c'"),
+        ("2,a,a,x,1", "p.csv:3: clip 2: a probability is not a number"),
+        ("2,a,a,1", "p.csv:3: 4 values for 5 columns"),
+        ("1,a,a,1,0", "p.csv:3: clip 1 occurs twice"),
+        ('2,"a,a,1,0', "p.csv:.*: not comma-separated"),
+        ("2,a\0,a,1,0", "p.csv:3:"),
+    ],
+)
+def test_predictions_that_contradict_themselves_are_refused_with_their_line(tmp_path, line, message):
+    path = tmp_path / "p.csv"
+    path.write_text(f"key,true,predicted,p:a,p:b\n1,a,a,0.51,0.48\n{line}\n")
+    with pytest.raises(FclipError, match=message):
+        score(path)

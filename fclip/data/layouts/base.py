@@ -207,6 +207,24 @@ def match_label(text: str, classes: Sequence[str], spellings: dict[str, str], wh
     return name
 
 
+def merge_spellings(texts: Iterable[str]) -> dict[str, str]:
+    """{label text: the name of its class} for labels without a list of classes.
+
+    Texts that differ in case only, or are known spellings of one expression, are one class ("Happy", "happy",
+    "happiness"). It keeps the one spelling that occurs; of several it is called by the canonical one, or the first.
+    """
+    groups: dict[str, list[str]] = {}
+    for text in sorted(set(texts)):
+        folded = text.strip().casefold()
+        groups.setdefault(spellings().get(folded, folded), []).append(text)
+    names = {key: group[0].strip() if len(group) == 1 else _common_name(key, group) for key, group in groups.items()}
+    return {text: names[key] for key, group in groups.items() for text in group}
+
+
+def _common_name(key: str, group: Sequence[str]) -> str:
+    return key if key in spellings().values() else group[0].strip()
+
+
 @cache
 def spellings() -> dict[str, str]:
     """Known spellings of expression names, lower case -> canonical name (resources/datasets/spellings.json)."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fclip.errors import FclipError
+from fclip.files import parse_json
+from fclip.records import CaptionSource
 from fclip.runner.workspace import list_shards
 
 if TYPE_CHECKING:
@@ -65,19 +67,18 @@ def clip_frames(shard: Path) -> int:
     raise FclipError(f"{shard}: holds no clip")
 
 
-def caption_facts(packed: Path) -> dict[str, Any]:
-    """Where the captions of packed shards come from and whether the label was shown (first clip that has one)."""
-    import json
-
+def caption_source(packed: Path) -> CaptionSource:
+    """Where the captions of packed shards come from (the first clip that has one)."""
     from fclip.data.storage.shards import index_shard, read_fields
+    from fclip.schema import parse_record
 
     for path, _ in list_shards(packed, ".tar", "packed"):
-        for fields in index_shard(path).values():
+        for key, fields in index_shard(path).items():
             if "caption.json" in fields:
                 with path.open("rb") as file:
-                    facts = json.loads(read_fields(file, {"caption.json": fields["caption.json"]})["caption.json"])
-                return {"model": facts.get("model"), "label_shown": bool(facts.get("label_shown"))}
-    return {"model": None, "label_shown": False}
+                    data = read_fields(file, {"caption.json": fields["caption.json"]})["caption.json"]
+                return parse_record(parse_json(data, f"{path}: {key}.caption.json"), CaptionSource, f"{path}: {key}")
+    return CaptionSource()
 
 
 def data_hash(packed: Path) -> str | None:

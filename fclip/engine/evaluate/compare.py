@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from fclip.engine.evaluate.bootstrap import Bounds, draw_rates, percentiles
 from fclip.engine.evaluate.metrics import confusion_matrix, uar, war
 from fclip.engine.evaluate.predictions import PredictionTable
 from fclip.errors import FclipError
 
 
-def compare_tables(
-    first: PredictionTable, second: PredictionTable, *, draws: int = 2000, seed: int = 0
-) -> dict[str, Any]:
-    """Differences (first - second) of WAR and UAR with 95 % intervals, and McNemar's exact p-value.
+@dataclass(frozen=True)
+class Comparison:
+    """Differences, first method less second, with 95 % intervals; how many clips only one gets right; McNemar's p."""
+
+    clips: int
+    only_first_right: int
+    only_second_right: int
+    mcnemar_p: float
+    war_difference: float
+    war_interval: Bounds
+    uar_difference: float
+    uar_interval: Bounds
+
+
+def compare_tables(first: PredictionTable, second: PredictionTable, *, draws: int = 2000, seed: int = 0) -> Comparison:
+    """Compare two methods by their prediction tables.
 
     Both tables must hold the same clips with the same labels; raises FclipError else. The bootstrap draws clips, the
-    same ones for both methods; McNemar counts the clips that only one of them gets right.
+    same ones for both methods; McNemar's exact test counts the clips that only one of them gets right.
     """
     from scipy.stats import binomtest
 
@@ -27,34 +40,22 @@ def compare_tables(
     wrong = [key for key, label in zip(first.keys, first.true, strict=True) if truth[key] != label]
     if wrong:
         raise FclipError(f"clip {wrong[0]} has different labels in the two tables; they were made from other data")
-    classes = first.classes
-    places = {key: i for i, key in enumerate(second.keys)}
-    order = [places[key] for key in first.keys]
-    true, a = first.true_indices(), first.matrix().argmax(1)
-    columns = [second.classes.index(name) for name in classes]
-    b = second.matrix()[order][:, columns].argmax(1)
-    only_first = int(((a == true) & (b != true)).sum())
-    only_second = int(((b == true) & (a != true)).sum())
-    rng = np.random.default_rng(seed)
-    differences = np.array(
-        [_difference(true, a, b, len(classes), rng.integers(0, len(true), len(true))) for _ in range(draws)]
+    guesses = dict(zip(second.keys, second.predicted, strict=True))
+    columns = {name: i for i, name in enumerate(first.classes)}
+    true, classes = first.true_indices(), len(columns)
+    a, b = first.predicted_indices(), np.array([columns[guesses[key]] for key in first.keys])
+    right = np.stack([a == true, b == true], axis=1)  # (N, 2)
+    only_first, only_second = (int((right[:, i] & ~right[:, 1 - i]).sum()) for i in (0, 1))
+    drawn = draw_rates(true, right, classes, draws, np.random.default_rng(seed))  # (draws, 2, 2)
+    difference = drawn[:, 0] - drawn[:, 1]  # (draws, 2): UAR, WAR
+    confusions = [confusion_matrix(true, predicted, classes) for predicted in (a, b)]
+    return Comparison(
+        clips=len(true),
+        only_first_right=only_first,
+        only_second_right=only_second,
+        mcnemar_p=float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0,
+        war_difference=war(confusions[0]) - war(confusions[1]),
+        war_interval=percentiles(difference[:, 1]),
+        uar_difference=uar(confusions[0]) - uar(confusions[1]),
+        uar_interval=percentiles(difference[:, 0]),
     )
-    point = _difference(true, a, b, len(classes), np.arange(len(true)))
-    low, high = np.nanquantile(differences, [0.025, 0.975], axis=0)
-    return {
-        "clips": len(true),
-        "only_first_right": only_first,
-        "only_second_right": only_second,
-        "mcnemar_p": float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0,
-        "war_difference": point[0],
-        "war_interval": (float(low[0]), float(high[0])),
-        "uar_difference": point[1],
-        "uar_interval": (float(low[1]), float(high[1])),
-    }
-
-
-def _difference(true: np.ndarray, a: np.ndarray, b: np.ndarray, classes: int, rows: np.ndarray) -> tuple[float, float]:
-    """(WAR, UAR) of a minus those of b over the given rows."""
-    first = confusion_matrix(true[rows], a[rows], classes)
-    second = confusion_matrix(true[rows], b[rows], classes)
-    return war(first) - war(second), uar(first) - uar(second)

@@ -1,4 +1,4 @@
-"""Metrics of DFER from predictions alone: UAR, WAR, macro-F1, recall and precision, calibration, bootstrap intervals.
+"""Metrics of DFER from predictions alone: UAR, WAR, macro-F1, recall and precision, calibration.
 
 Rates are fractions in [0, 1]. A class that no clip of the table has (absent) is left out of UAR and macro-F1 and listed
 in `absent`. DFER-CLIP's evaluation also leaves out a class that is in neither targets nor predictions; where an absent
@@ -7,8 +7,7 @@ class is predicted, its UAR becomes nan, ours stays the mean over the classes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -52,7 +51,16 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float(f1[present].mean()) if present.any() else float("nan")
 
 
-def reliability(probabilities: np.ndarray, true: np.ndarray, bins: int = 10) -> dict[str, list[float]]:
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability curve: of each bin of confidence its number of clips, mean confidence and accuracy."""
+
+    count: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+
+def reliability(probabilities: np.ndarray, true: np.ndarray, bins: int = 10) -> Reliability:
     """Reliability curve of the predicted class: per equal-width confidence bin its count, confidence and accuracy.
 
     probabilities (N, C), true (N,) indices.
@@ -61,78 +69,15 @@ def reliability(probabilities: np.ndarray, true: np.ndarray, bins: int = 10) -> 
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
     safe = np.maximum(counts, 1)
-    return {
-        "count": counts.tolist(),
-        "confidence": (np.bincount(index, confidence, bins) / safe).tolist(),
-        "accuracy": (np.bincount(index, right, bins) / safe).tolist(),
-    }
+    return Reliability(
+        tuple(counts.tolist()),
+        tuple((np.bincount(index, confidence, bins) / safe).tolist()),
+        tuple((np.bincount(index, right, bins) / safe).tolist()),
+    )
 
 
 def expected_calibration_error(probabilities: np.ndarray, true: np.ndarray, bins: int = 10) -> float:
     """ECE (Guo et al., ICML 2017): mean gap of confidence and accuracy over the bins, weighted by their counts."""
-    curve = {name: np.asarray(values) for name, values in reliability(probabilities, true, bins).items()}
-    return float((curve["count"] * np.abs(curve["confidence"] - curve["accuracy"])).sum() / max(len(true), 1))
-
-
-def bootstrap_interval(
-    true: np.ndarray,
-    predicted: np.ndarray,
-    classes: int,
-    metric: Callable[[np.ndarray], float],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a confusion-matrix metric over clips (resampled with replacement)."""
-    if not len(true):
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    cells = true.astype(np.int64) * classes + predicted.astype(np.int64)
-    values = []
-    for _ in range(draws):
-        drawn = np.bincount(cells[rng.integers(0, len(cells), len(cells))], minlength=classes * classes)
-        values.append(metric(drawn.reshape(classes, classes)))  # (C, C)
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def summarise(
-    true: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, draws: int = 1000, seed: int = 0
-) -> dict[str, Any]:
-    """Every figure of one prediction table as JSON values: true (N,) indices, probabilities (N, C), class names."""
-    predicted = probabilities.argmax(1)
-    confusion = confusion_matrix(true, predicted, len(classes))
-    recall, precision = recall_per_class(confusion), precision_per_class(confusion)
-    return {
-        "clips": int(len(true)),
-        "uar": uar(confusion),
-        "war": war(confusion),
-        "macro_f1": macro_f1(confusion),
-        "uar_interval": bootstrap_interval(true, predicted, len(classes), uar, draws=draws, seed=seed),
-        "war_interval": bootstrap_interval(true, predicted, len(classes), war, draws=draws, seed=seed),
-        "ece": expected_calibration_error(probabilities, true),
-        "reliability": reliability(probabilities, true),
-        "recall": {name: _number(value) for name, value in zip(classes, recall, strict=True)},
-        "precision": {name: _number(value) for name, value in zip(classes, precision, strict=True)},
-        "support": {name: int(n) for name, n in zip(classes, confusion.sum(1), strict=True)},
-        "absent": [name for name, n in zip(classes, confusion.sum(1), strict=True) if n == 0],
-        "confusion": confusion.tolist(),
-        "classes": list(classes),
-    }
-
-
-def per_group(true: np.ndarray, predicted: np.ndarray, groups: Sequence[str], classes: int) -> dict[str, Any]:
-    """UAR, WAR and number of clips of each group (scene); {} when no clip names one."""
-    names = np.asarray(groups)
-    found = {}
-    for name in sorted({group for group in groups if group}):
-        rows = names == name
-        confusion = confusion_matrix(true[rows], predicted[rows], classes)
-        found[name] = {"clips": int(rows.sum()), "uar": uar(confusion), "war": war(confusion)}
-    return found
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    curve = reliability(probabilities, true, bins)
+    gaps = np.abs(np.asarray(curve.confidence) - np.asarray(curve.accuracy))
+    return float((np.asarray(curve.count) * gaps).sum() / max(len(true), 1))

@@ -2,51 +2,97 @@
 
 Columns: key, true, predicted, one probability column `p:<class>` per class (nine digits, so that float32 survives),
 modalities (those used, joined by +), scene (where the data set knows it, as FERV39k does). A table of another method
-may have the columns fold and seed too.
+may have the columns fold and seed too, and no probabilities.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from fclip.engine.evaluate.bootstrap import Clips
 from fclip.errors import FclipError
 from fclip.files import atomic_write
+
+TOLERANCE = 0.02  # by which the probabilities of a clip may miss a sum of 1: tables with two digits do
+Tables = dict[tuple[str, int], "PredictionTable"]  # (fold, seed) -> table
 
 
 @dataclass
 class PredictionTable:
-    """Predictions of N clips: keys, true class names, probabilities (N, C), modalities used, scene where known."""
+    """Predictions of N clips: keys, true and predicted class names, probabilities (N, C), modalities used, scenes.
+
+    `has_probabilities` False: they are made up, 1 for the predicted class, as the method gave labels only.
+    """
 
     classes: tuple[str, ...]
+    has_probabilities: bool = True
     keys: list[str] = field(default_factory=list)
     true: list[str] = field(default_factory=list)
+    predicted: list[str] = field(default_factory=list)
     probabilities: list[np.ndarray] = field(default_factory=list)
     modalities: list[str] = field(default_factory=list)
     scenes: list[str] = field(default_factory=list)
 
-    def add(self, key: str, true: str, probabilities: np.ndarray, modalities: Sequence[str], scene: str = "") -> None:
-        """Append one clip; FclipError when its label is not among the classes."""
+    def add(
+        self,
+        key: str,
+        true: str,
+        probabilities: np.ndarray,
+        modalities: Sequence[str],
+        scene: str = "",
+        predicted: str | None = None,
+    ) -> None:
+        """Append one clip; predicted: the most probable class where it is left out, probabilities: (C,).
+
+        FclipError when a label is not among the classes, or the probabilities are none (a model that gives nan).
+        """
         if true not in self.classes:
             raise FclipError(f"clip {key}: label {true!r} is not among the classes {', '.join(self.classes)}")
+        values: list[float] = np.asarray(probabilities, dtype=np.float64).tolist()
+        if not all(0 <= value <= 1 + 1e-6 for value in values):  # nan is neither
+            raise FclipError(f"clip {key}: {_listed(values)} are no probabilities; they must lie between 0 and 1")
+        if abs(sum(values) - 1) > TOLERANCE:
+            raise FclipError(f"clip {key}: its probabilities {_listed(values)} add up to {sum(values):.4g}, not to 1")
+        best = self.classes[values.index(max(values))]
+        if predicted is None:
+            predicted = best
+        elif predicted not in self.classes:
+            known = ", ".join(self.classes)
+            raise FclipError(f"clip {key}: predicted class {predicted!r} is not among the classes {known}")
+        elif values[self.classes.index(predicted)] < max(values):
+            raise FclipError(f"clip {key}: predicted is {predicted}, but its most probable class is {best}")
         self.keys.append(key)
         self.true.append(true)
-        self.probabilities.append(np.asarray(probabilities, dtype=np.float64))
+        self.predicted.append(predicted)
+        self.probabilities.append(np.asarray(values))
         self.modalities.append("+".join(modalities))
         self.scenes.append(scene)
 
     def true_indices(self) -> np.ndarray:
         """(N,) class indices of the true labels."""
+        return self._indices(self.true)
+
+    def predicted_indices(self) -> np.ndarray:
+        """(N,) class indices of the predicted labels."""
+        return self._indices(self.predicted)
+
+    def _indices(self, names: Sequence[str]) -> np.ndarray:
         index = {name: i for i, name in enumerate(self.classes)}
-        return np.asarray([index[name] for name in self.true], dtype=np.int64)
+        return np.asarray([index[name] for name in names], dtype=np.int64)
 
     def matrix(self) -> np.ndarray:
         """(N, C) probabilities."""
         return np.stack(self.probabilities) if self.probabilities else np.zeros((0, len(self.classes)))
+
+    def clips(self) -> Clips:
+        """{key: (true, predicted) class indices}."""
+        pairs = zip(self.true_indices().tolist(), self.predicted_indices().tolist(), strict=True)
+        return dict(zip(self.keys, pairs, strict=True))
 
     def write(self, path: Path) -> None:
         """Write the CSV atomically, clips in key order."""
@@ -57,11 +103,15 @@ class PredictionTable:
                 ["key", "true", "predicted", *(f"p:{name}" for name in self.classes), "modalities", "scene"]
             )
             for i in order:
-                row = self.probabilities[i]
-                guess = self.classes[int(row.argmax())]
+                values = [f"{p:.9g}" for p in self.probabilities[i]]
                 writer.writerow(
-                    [self.keys[i], self.true[i], guess, *(f"{p:.9g}" for p in row), self.modalities[i], self.scenes[i]]
+                    [self.keys[i], self.true[i], self.predicted[i], *values, self.modalities[i], self.scenes[i]]
                 )
+
+
+def _listed(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in values[:4])
+    return f"{shown}, ..." if len(values) > 4 else shown
 
 
 def read_predictions(path: Path) -> PredictionTable:
@@ -72,48 +122,103 @@ def read_predictions(path: Path) -> PredictionTable:
     return next(iter(tables.values()))
 
 
-def read_tables(path: Path, classes: Sequence[str] = ()) -> dict[tuple[str, int], PredictionTable]:
+def read_tables(path: Path, classes: Sequence[str] = ()) -> Tables:
     """Read any method's predictions, as {(fold, seed): table}; without these columns they are "" and 0.
 
-    The classes are those of the probability columns `p:<class>`, or else `classes`, or else those that occur; a table
-    without probabilities (`key,true,predicted`) gets one-hot ones. Raises FclipError with file and line.
+    The classes are `classes`, or else those of the probability columns `p:<class>`, or else those that occur; labels
+    are matched to them whatever their case or usual spelling. Raises FclipError with file and line.
     """
-    if not path.is_file():
-        raise FclipError(f"{path}: no such prediction table; make it with: fclip eval")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    columns = list(rows[0]) if rows else []
-    named = [c[2:] for c in columns if c and c.startswith("p:")]
-    if not {"key", "true"} <= set(columns) or not (named or "predicted" in columns):
-        raise FclipError(f"{path}: needs the columns key, true and predicted (or p:<class> ...)")
-    found = sorted({row["true"] for row in rows} | {row["predicted"] for row in rows}) if not named else []
-    names = tuple(named or classes or found)
-    tables: dict[tuple[str, int], PredictionTable] = {}
+    lines = list(_read_csv(path))
+    if not lines:
+        raise FclipError(f"{path}: holds no prediction; it needs the columns key, true and predicted (or p:<class>)")
+    columns = {c[2:]: c for c in lines[0][1] if c.startswith("p:")}
+    texts = set(columns) or {row[name] for _, row in lines for name in ("true", "predicted")}
+    names, meaning = _match_classes(path, columns, texts, classes)
+    order = [columns[text] for text in sorted(columns, key=lambda text: names.index(meaning[text]))]
+    if order and len(order) < len(names):
+        raise FclipError(f"{path}: has no probability column for each of the classes {', '.join(names)}")
+    tables: Tables = {}
     seen: set[tuple[str, int, str]] = set()
-    for line, row in enumerate(rows, start=2):
+    for line, row in lines:
         try:
-            place = (row.get("fold") or "", int(row.get("seed") or 0))
-            values = _probabilities(row, names, bool(named))
-        except (TypeError, ValueError) as error:
+            place = (row.get("fold", ""), _seed(row.get("seed", "")))
+            if (*place, row["key"]) in seen:
+                raise FclipError(f"clip {row['key']} occurs twice")
+            seen.add((*place, row["key"]))
+            table = tables.setdefault(place, PredictionTable(names, bool(columns)))
+            _add_row(table, row, order, meaning)
+        except FclipError as error:
             raise FclipError(f"{path}:{line}: {error}") from None
-        if (*place, row["key"]) in seen:
-            raise FclipError(f"{path}:{line}: clip {row['key']} occurs twice")
-        seen.add((*place, row["key"]))
-        table = tables.setdefault(place, PredictionTable(names))
-        table.add(row["key"], row["true"], values, (row.get("modalities") or "").split("+"), row.get("scene") or "")
     return tables
 
 
-def _probabilities(row: dict[str, str], names: tuple[str, ...], given: bool) -> np.ndarray:
-    """Probabilities (C,) of a row; ValueError says what is wrong with them."""
-    if not given:
-        if row["predicted"] not in names:
-            raise ValueError(f"predicted class {row['predicted']!r} is not among the classes {', '.join(names)}")
-        return np.eye(len(names))[names.index(row["predicted"])]
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, {column: text}) of every row; each row has a text for every column of the header."""
+    if not path.is_file():
+        raise FclipError(f"{path}: no such prediction table; make it with: fclip eval")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            named = any(name.startswith("p:") for name in header)
+            if not {"key", "true"} <= set(header) or not (named or "predicted" in header):
+                raise FclipError(f"{path}: needs the columns key, true and predicted (or p:<class> ...)")
+            if len(set(header)) < len(header):
+                raise FclipError(f"{path}: a column comes twice in its header")
+            for values in filter(None, reader):
+                if len(values) != len(header):
+                    raise FclipError(f"{path}:{reader.line_num}: {len(values)} values for {len(header)} columns")
+                yield reader.line_num, dict(zip(header, values, strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise FclipError(f"{path}:{reader.line_num}: not comma-separated UTF-8 text ({error})") from None
+
+
+def _match_classes(
+    path: Path, columns: Mapping[str, str], texts: set[str], classes: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The classes in order, and which of them each label text of the table means."""
+    from fclip.data.layouts.base import match_label, merge_spellings, spellings
+
+    if not classes and columns:
+        if len({name.strip().casefold() for name in columns}) < len(columns):
+            raise FclipError(f"{path}: two probability columns differ in case only; give each class one column")
+        return tuple(columns), {text: text for text in columns}
+    if not classes:
+        merged = merge_spellings(texts)
+        return tuple(sorted(set(merged.values()))), merged
     try:
-        values = np.asarray([float(row[f"p:{name}"]) for name in names])
-    except (TypeError, ValueError):
-        raise ValueError("a probability is not a number") from None
-    if not np.isfinite(values).all():
-        raise ValueError("a probability is not finite")
-    return values
+        meaning = {text: match_label(text, classes, spellings(), str(path)) for text in texts}
+    except FclipError:
+        if columns:
+            raise
+        return tuple(classes), {}  # the line will be named when it is read
+    if columns and len(set(meaning.values())) < len(columns):
+        raise FclipError(f"{path}: two probability columns are of one class; the classes are {', '.join(classes)}")
+    return tuple(classes), meaning
+
+
+def _add_row(table: PredictionTable, row: dict[str, str], order: Sequence[str], meaning: Mapping[str, str]) -> None:
+    """Add a CSV row; FclipError says what is wrong with it."""
+    from fclip.data.layouts.base import match_label, spellings
+
+    def label(name: str) -> str:
+        text = row[name]
+        return meaning.get(text) or match_label(text, table.classes, spellings(), f"clip {row['key']}: {name}")
+
+    predicted = label("predicted") if row.get("predicted") or not order else None
+    if order:
+        try:
+            values = np.asarray([float(row[column]) for column in order])
+        except ValueError:
+            raise FclipError(f"clip {row['key']}: a probability is not a number") from None
+    else:
+        values = np.eye(len(table.classes))[table.classes.index(str(predicted))]
+    modalities = row.get("modalities", "").split("+")
+    table.add(row["key"], label("true"), values, modalities, row.get("scene", ""), predicted)
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text or 0)
+    except ValueError:
+        raise FclipError(f"seed {text!r} is not a whole number") from None

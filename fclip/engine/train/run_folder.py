@@ -13,18 +13,89 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from fclip import __version__
+from fclip.config import canonical_json, config_dict, hash_of
+from fclip.engine.train.options import TrainOptions
 from fclip.errors import FclipError
 from fclip.files import atomic_write, log_rows
 from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import save_checkpoint
 from fclip.runner.folder import OutputFolder
+from fclip.schema import JsonObject, parse_record, plain_fields, read_record, write_record
 
-EVALUATION = ("eval/results.json", "eval/explanations.npz")  # not true of the run any more once it is trained anew
+EVALUATION = (
+    "eval/evaluation.json",
+    "eval/results.json",
+    "eval/explanations.npz",
+)  # not true of the run any more once it is trained anew
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run's result depends on: config.json. `config`: the options of training that change the result."""
+
+    stage: Literal["train"]
+    fclip: str
+    dataset: str
+    fold: str
+    run_seed: int
+    config: JsonObject
+    classes: tuple[str, ...]
+    prompts: dict[str, list[str]]
+    clip_sha256: str | None
+    data: str | None
+    config_hash: str
+
+    @classmethod
+    def of(
+        cls, options: TrainOptions, model: ExpressionModel, dataset: str, fold: str, seed: int, data: str | None
+    ) -> RunIdentity:
+        """The identity of a run; `data` is the hash of the packed folder."""
+        value = {
+            "stage": "train",
+            "fclip": __version__,
+            "dataset": dataset,
+            "fold": fold,
+            "run_seed": seed,
+            "config": config_dict(options, output_only=True),
+            "classes": list(model.classes),
+            "prompts": model.prompts,
+            "clip_sha256": model.clip_sha256,
+            "data": data,
+        }
+        value["config_hash"] = hash_of(value)
+        return parse_record(json.loads(canonical_json(value)), cls, "run")
+
+    def options(self) -> TrainOptions:
+        """The options that the run was trained with."""
+        return parse_record(self.config, TrainOptions, "config.json")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run comes to: done.json."""
+
+    run: str
+    dataset: str
+    variant: str
+    clip: str
+    fold: str
+    seed: int
+    steps: int
+    loss: float | None
+    selection: str
+    trainable: int
+
+
+def read_identity(folder: Path) -> RunIdentity:
+    """The identity of the run in a folder; FclipError if it is none."""
+    return read_record(folder / "config.json", RunIdentity)
 
 
 class RunFolder:
@@ -34,10 +105,10 @@ class RunFolder:
         self.path = path
 
     @contextmanager
-    def claim(self, identity: dict[str, Any], *, overwrite: bool, resume: bool) -> Iterator[None]:
+    def claim(self, identity: RunIdentity, *, overwrite: bool, resume: bool) -> Iterator[None]:
         """Hold the folder for a run with this identity; raises OutputDiffers as OutputFolder.claim does."""
         folder = OutputFolder(self.path, ["metrics.jsonl"])
-        with folder.claim(identity, overwrite, resume):
+        with folder.claim(plain_fields(identity), overwrite, resume):
             for stale in self.path.glob(".step-*"):
                 shutil.rmtree(stale, ignore_errors=True)
             folder.remove_temporaries()
@@ -45,6 +116,17 @@ class RunFolder:
                 for name in ("LAST", "BEST", "metrics.jsonl", "done.json", *EVALUATION):
                     (self.path / name).unlink(missing_ok=True)
             yield
+
+    def summary(self) -> RunSummary | None:
+        """The summary of a finished run; None where it is not finished, or done.json is damaged."""
+        try:
+            return read_record(self.path / "done.json", RunSummary)
+        except FclipError:
+            return None
+
+    def finish(self, summary: RunSummary) -> None:
+        """Write done.json: the run is finished."""
+        write_record(self.path / "done.json", summary)
 
     def pointer(self, name: str = "LAST") -> Path:
         """Folder of the checkpoint that LAST or BEST names; FclipError when there is none."""

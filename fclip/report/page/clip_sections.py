@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fclip.runner.workspace import list_shards
 
@@ -88,17 +88,16 @@ def caption_blocks(folder: Path, most: int = 8) -> list[Block]:
 
 def leak_blocks(folder: Path) -> list[Block]:
     """The leak probe's result (refined/leak.json): how well the captions alone give the label away."""
-    from fclip.files import read_json
+    from fclip.report.evaluated import read_leak
     from fclip.report.page.blocks import Cell, Heading, Table, Text
     from fclip.report.results import interval
 
-    path = folder / "refined" / "leak.json"
-    if not path.is_file():
+    leak = read_leak(folder)
+    if leak is None:
         return []
-    found: dict[str, dict[str, Any]] = read_json(path)
     rows: list[list[Cell]] = [
-        [name, 100 * probe["accuracy"], interval(probe["interval"]), 100 * probe["majority"]]
-        for name, probe in sorted(found.items(), key=lambda item: item[0] != "before")
+        [name, 100 * probe.accuracy, interval(probe.interval), 100 * probe.majority]
+        for name, probe in (("before", leak.before), ("after", leak.after))
     ]
     return [
         Heading(f"What the captions of {folder.name} give away"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fclip.engine.evaluate.metrics import Reliability
 from fclip.files import atomic_write
 from fclip.report.page.figures import COLOURS, MARKERS, Canvas, canvas, legend_below, legend_height, short
 
@@ -78,8 +79,8 @@ def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
         return drawn.svg()
 
 
-def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Reliability: accuracy of the clips in each bin of confidence, {method: {count, confidence, accuracy}}.
+def reliability_plot(curves: Mapping[str, Reliability]) -> str:
+    """Reliability: accuracy of the clips in each bin of confidence, {method: curve}.
 
     Bins of fewer than FEW clips say nothing and are left out.
     """
@@ -87,8 +88,8 @@ def reliability_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str
         axes = drawn.axes
         axes.plot([0, 100], [0, 100], color="#888888", linewidth=0.8, linestyle="--")
         for index, (name, curve) in enumerate(curves.items()):
-            there = np.asarray(curve["count"]) >= FEW
-            confidence, accuracy = (100 * np.asarray(curve[key])[there] for key in ("confidence", "accuracy"))
+            there = np.asarray(curve.count) >= FEW
+            confidence, accuracy = (100 * np.asarray(values)[there] for values in (curve.confidence, curve.accuracy))
             axes.plot(confidence, accuracy, marker=MARKERS[index % 8], color=COLOURS[index % 8], label=name)
         axes.set_xlim(0, 101)
         axes.set_ylim(0, 101)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
+from fclip.engine.evaluate.results import Row
 from fclip.report.explanations import Explanations, attention_pictures, class_similarities
 from fclip.report.logs import Log, logged_names, mean_curve
 from fclip.report.page.blocks import Block, Heading, Picture, Pictures, Text
@@ -21,7 +22,6 @@ from fclip.report.page.plots import (
 from fclip.report.published import PublishedTable, published_figures, published_tables
 from fclip.report.results import (
     caveats,
-    class_recall,
     data_name,
     is_in_domain,
     method_name,
@@ -32,8 +32,8 @@ from fclip.report.results import (
     row_names,
     scene_tables,
 )
+from fclip.schema import JsonValue
 
-Row = Mapping[str, Any]
 SERIES = 8  # lines in one plot: as many as there are colours
 
 
@@ -64,8 +64,8 @@ def by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by the data set that they were tested on, at most SERIES of each, those of the best WAR, in order."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row["dataset"], []).append(row)
-    best = {id(row) for group in groups.values() for row in sorted(group, key=lambda r: -r["war"])[:SERIES]}
+        groups.setdefault(row.dataset, []).append(row)
+    best = {id(row) for group in groups.values() for row in sorted(group, key=lambda r: -r.war)[:SERIES]}
     return {name: [row for row in group if id(row) in best] for name, group in groups.items()}
 
 
@@ -73,7 +73,7 @@ def plot_sections(rows: Sequence[Row]) -> list[Block]:
     """Recall, reliability, parameters against WAR (Fig. 7), fusion weights (Fig. 8) and confusion matrices."""
     compared = [picture for dataset, group in by_dataset(rows).items() for picture in _compare(rows, dataset, group)]
     matrices = [
-        Picture(confusion_plot(row["confusion"], row["classes"]), name)
+        Picture(confusion_plot(row.confusion, row.classes), name)
         for name, row in zip(row_names(rows), rows, strict=True)
     ]
     explanation = Text("Pooled over folds and seeds; each row in percent of the clips of its true class.")
@@ -84,9 +84,9 @@ def plot_sections(rows: Sequence[Row]) -> list[Block]:
 def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Picture]:
     """Recall, reliability and parameters of the best rows of one data set."""
     names = row_names(group)
-    few = f"{dataset}, the {SERIES} best" if sum(r["dataset"] == dataset for r in rows) > SERIES else dataset
-    recalls = {name: class_recall(row) for name, row in zip(names, group, strict=True)}
-    curves = {name: row["reliability"] for name, row in zip(names, group, strict=True)}
+    few = f"{dataset}, the {SERIES} best" if sum(r.dataset == dataset for r in rows) > SERIES else dataset
+    recalls = {name: row.recall for name, row in zip(names, group, strict=True)}
+    curves = {n: row.reliability for n, row in zip(names, group, strict=True) if row.reliability}
     pictures = [
         Picture(recall_plot(recalls), f"Recall of each class, {few}"),
         Picture(
@@ -94,8 +94,8 @@ def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Pi
             f"Reliability, {few}: too confident below the dashed line; points of {FEW} clips or more",
         ),
     ]
-    supervised = [(n, r) for n, r in zip(names, group, strict=True) if r["trainable"] and r["source"] is None]
-    trained = {name: (row["trainable"], row["war"]) for name, row in supervised}
+    supervised = [(n, r) for n, r in zip(names, group, strict=True) if r.trainable and r.source is None]
+    trained = {name: (row.trainable or 0, row.war) for name, row in supervised}
     if len(trained) > 1:
         plot = parameters_plot(trained, published_points(group))
         pictures.append(Picture(plot, f"Trained parameters against WAR, {few}; hollow: published"))
@@ -116,18 +116,22 @@ def weight_pictures(rows: Sequence[Row]) -> list[Picture]:
     """Fig. 8 of every method that was run with adaptive and with fixed fusion weights."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        others = {name: value for name, value in row["options"].items() if name != "fusion_weights"}
-        groups.setdefault(f"{data_name(row)}, {method_name({**row, 'options': others})}, {row['clip']}", []).append(row)
+        others = {name: value for name, value in row.options.items() if name != "fusion_weights"}
+        groups.setdefault(f"{data_name(row)}, {method_name(replace(row, options=others))}, {row.clip}", []).append(row)
     pictures = []
     for name, group in groups.items():
-        adaptive = [row for row in group if "fusion_weights" not in row["options"]]
-        fixed = [row for row in group if "fusion_weights" in row["options"]]
+        adaptive = [row for row in group if "fusion_weights" not in row.options]
+        fixed = [row for row in group if "fusion_weights" in row.options]
         if adaptive and fixed:
-            bars = [("adaptive", row["uar"], row["war"]) for row in adaptive]
-            bars += [(" : ".join(map(str, r["options"]["fusion_weights"])), r["uar"], r["war"]) for r in fixed]
-            order = " : ".join(adaptive[0]["modalities"][0].split("+")) if adaptive[0]["modalities"] else ""
+            bars = [("adaptive", row.uar, row.war) for row in adaptive]
+            bars += [(_joined(row.options["fusion_weights"]), row.uar, row.war) for row in fixed]
+            order = " : ".join(adaptive[0].modalities[0].split("+")) if adaptive[0].modalities else ""
             pictures.append(Picture(weights_plot(bars), f"{name}; weights of {order}"))
     return pictures
+
+
+def _joined(weights: JsonValue) -> str:
+    return " : ".join(map(str, weights)) if isinstance(weights, (list, tuple)) else str(weights)
 
 
 def training_sections(rows: Sequence[Row], logs: Sequence[Sequence[Log]]) -> list[Block]:

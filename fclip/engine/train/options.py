@@ -1,0 +1,64 @@
+"""How to train, as command-line options: those that `fclip train` and `fclip zeroshot` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fclip.config import Config, option
+
+
+@dataclass(frozen=True)
+class TrainOptions(Config):
+    """The model and its training. Hyper-parameters left out are those of the variant's paper."""
+
+    variant: str = option("star-dagger", "which model", output=True)
+    clip: str = option("ViT-B-16", "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model", output=True)
+    clip_weights: str | None = option(None, "tag or file of CLIP's weights instead of the default", output=True)
+    longclip_weights: str | None = option(
+        None, "Long-CLIP weights for captions (else CLIP's positions are stretched)", output=True
+    )
+    epochs: int | None = option(None, "epochs [the paper's]", output=True)
+    batch_size: int | None = option(None, "clips a step [the paper's]", output=True)
+    lr: float | None = option(None, "initial learning rate [the paper's]", output=True)
+    weight_decay: float | None = option(None, "weight decay, not on biases and norms [the paper's]", output=True)
+    momentum: float | None = option(None, "momentum of SGD [the paper's]", output=True)
+    optimizer: Literal["sgd", "adamw"] | None = option(None, "optimizer [the paper's]", output=True)
+    schedule: Literal["cosine", "multistep", "constant"] | None = option(
+        None, "learning-rate schedule [the paper's]", output=True
+    )
+    warmup: int = option(0, "steps of linear warm-up", output=True)
+    frames: int | None = option(None, "frames a clip [those in the shards]", output=True)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", "auto = bf16 on a GPU, fp32 on the CPU", output=True
+    )
+    clip_norm: float = option(0.0, "clip gradients to this norm; 0 = off", output=True)
+    accumulate: int = option(1, "batches a step", output=True)
+    ema: float = option(0.0, "decay of a moving average of the weights, e.g. 0.999; 0 = off", output=True)
+    balance: bool = option(False, "draw all classes equally often", output=True)
+    without: tuple[str, ...] = option((), "modalities to leave out: parsing,landmarks,caption", output=True)
+    set: tuple[str, ...] = option(
+        (), "options of the variant: name=value,...; FineCLIPER's have checkpointing=true: less memory", output=True
+    )
+    descriptions: Path | None = option(
+        None, "JSON file {class: text} of facial behaviour, for variants with class descriptions"
+    )
+    temporal: bool = option(False, "finetune: with a temporal transformer over the frames")
+    select: Literal["last", "val", "best-on-test"] = option(
+        "last",
+        "checkpoint to report: the last; the best on a training part held out; or the best on the test part, "
+        "as published figures do (flagged in every report)",
+        output=True,
+    )
+    save_every: int = option(0, "also write a checkpoint every N steps")
+    tensorboard: bool = option(False, "also write TensorBoard events to <run>/tensorboard (needs tensorboard)")
+    workers: int = option(0, "processes that load clips; 0 = in this process")
+
+    def train_options(self) -> TrainOptions:
+        """These options alone, of a command that has more; flags of single variants have become part of `set`."""
+        pairs = [f"descriptions={self.descriptions}"] if self.descriptions else []
+        pairs += ["temporal=true"] if self.temporal else []
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainOptions)}
+        return TrainOptions(**given | {"set": (*self.set, *pairs), "descriptions": None, "temporal": False})

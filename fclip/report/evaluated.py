@@ -1,0 +1,127 @@
+"""Evaluated runs as they lie on disk, read for tables: the result, the figures derived anew from the predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from fclip.config import CommonConfig
+from fclip.engine.evaluate.aggregate import Evaluated
+from fclip.engine.evaluate.predictions import read_predictions
+from fclip.engine.evaluate.results import Result, figures_of
+from fclip.errors import FclipError, MissingOutput
+from fclip.files import sha256_file
+from fclip.records import CaptionSource, CheckpointInfo
+from fclip.schema import parse_record, read_record
+from fclip.tensors import read_header
+
+log = logging.getLogger(__name__)
+
+
+def find_evaluated(config: CommonConfig, runs: tuple[str, ...]) -> list[Evaluated]:
+    """The evaluated runs asked for, or all of the workspace's; MissingOutput if there is none."""
+    if runs:
+        folders = [Path(name) for name in runs]
+        for folder in folders:
+            if not (folder / "eval" / "results.json").is_file():
+                raise MissingOutput(folder / "eval", f"eval {folder}")
+    else:
+        folders = [path.parent.parent for path in sorted((config.root / "runs").glob("*/eval/results.json"))]
+    found = []
+    for folder in folders:
+        try:
+            found.append(read_evaluated(folder))
+        except FclipError as error:
+            if runs:
+                raise
+            log.warning("left out: %s", error)
+    found = [each for each in found if config.dataset in (None, each.result.dataset)]
+    if not found:
+        raise MissingOutput(config.root / "runs" / "*" / "eval", "eval")
+    return found
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """The commit record of an evaluation, eval/evaluation.json, written last: {name: sha256} of all that was read
+    (shards, splits, classes, checkpoint) and all that was written."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+RECORD = "evaluation.json"
+
+
+def changed_output(out: Path) -> str | None:
+    """The first output of the evaluation in `out` that is not what its record lists; None if all are.
+
+    The record's own name where it is missing or damaged: such an evaluation is not finished.
+    """
+    try:
+        record = read_record(out / RECORD, EvaluationRecord)
+    except FclipError:
+        return RECORD
+    for name, sha256 in record.outputs.items():
+        if not (out / name).is_file() or sha256_file(out / name) != sha256:
+            return name
+    return None
+
+
+def read_evaluated(folder: Path) -> Evaluated:
+    """One evaluated run, its figures derived from predictions.csv.
+
+    FclipError where the evaluation is not finished, or something of it was changed afterwards. Evaluations of schema 1
+    have no record; of them predictions.csv must be of the classes and clips of results.json.
+    """
+    result = read_record(folder / "eval" / "results.json", Result)
+    changed = changed_output(folder / "eval") if result.schema > 1 else None
+    if changed is not None:
+        what = "is missing or damaged, the evaluation is not finished" if changed == RECORD else "is not as written"
+        raise FclipError(f"{folder / 'eval' / changed}: {what}; make it again: fclip eval {folder}")
+    path = folder / "eval" / "predictions.csv"
+    table = read_predictions(path)
+    if table.classes != result.classes or len(table.keys) != result.clips:
+        raise FclipError(f"{path}: does not belong to results.json beside it; make both again: fclip eval --overwrite")
+    result = dataclasses.replace(result, **vars(figures_of(table)))
+    return Evaluated(result, table.clips(), folder, training_captions(folder, result))
+
+
+def training_captions(folder: Path, result: Result) -> CaptionSource | None:
+    """The captions that the training of a run read, from its checkpoint's header; None where it read none."""
+    run = Path(result.checkpoint) if result.checkpoint else folder
+    try:  # the header alone, without the models' libraries
+        step = Path((run / "LAST").read_text(encoding="utf-8").strip()).name
+        header, names = read_header(run / step / "model.safetensors")
+        info = parse_record(header, CheckpointInfo, str(run))
+    except (OSError, ValueError, FclipError):  # nothing was trained, or the weights were moved away
+        return None
+    contrastive = info.variant == "emoclip" and info.options.get("objective", "captions") == "captions"
+    if "caption" in info.without or not ("proj.caption" in names or contrastive):
+        return None
+    return info.captions if info.captions and info.captions.model else None
+
+
+@dataclass(frozen=True)
+class LeakProbe:
+    """How well a bag-of-words classifier tells the label from captions alone, and the share of the largest class."""
+
+    accuracy: float
+    interval: tuple[float, float]
+    majority: float
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    """refined/leak.json: the probe before and after refinement."""
+
+    before: LeakProbe
+    after: LeakProbe
+
+
+def read_leak(folder: Path) -> LeakReport | None:
+    """The leak probe's result of a data set's folder; None where it was not run."""
+    path = folder / "refined" / "leak.json"
+    return read_record(path, LeakReport) if path.is_file() else None
