@@ -57,7 +57,8 @@ def save_checkpoint(path: str | Path, model: ExpressionModel, **metadata: Any) -
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read an fclip-1 file: (tensors by public name, metadata). FclipError if it is no such file."""
+    """Read an fclip-1 file: (tensors by public name, metadata). FclipError if it is no such file, or a
+    tensor is not finite."""
     path = Path(path)
     if not path.is_file():
         raise FclipError(f"{path}: no such checkpoint")
@@ -70,6 +71,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
         raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {metadata.get('format')!r}")
+    if broken := [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]:
+        raise FclipError(f"{path}: tensor {broken[0]} holds NaN or infinite values (as {len(broken) - 1} others)")
     if missing := [name for name in BUILT_FROM if name not in metadata]:
         raise FclipError(f"{path}: its metadata lack {', '.join(missing)}")
     return state, metadata

@@ -35,12 +35,14 @@ def run(config: Config) -> StageReport:
     from pathlib import Path
 
     from fclip.models.convert import KINDS, convert
+    from fclip.seeing.sources import refuse_inputs
 
     if len(config.files) != 2 or not config.kind:
         raise UsageError("write it as: fclip convert SRC OUT --from KIND")
     if config.kind not in KINDS:
         raise UsageError(f"--from {config.kind}: choose one of {', '.join(KINDS)}")
     source, out = map(Path, config.files)
+    refuse_inputs([out], [source])
     if out.exists() and not config.overwrite:
         raise UsageError(f"{out}: exists already; use --overwrite or another name")
     found = convert(source, out, config.kind, list(config.classes) or None, config.clip, config.clip_weights)

@@ -7,13 +7,13 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import CommonConfig, option
-from fclip.errors import ClipFailure, FclipError, UsageError
+from fclip.errors import ClipFailure, UsageError
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
@@ -74,23 +74,24 @@ def run(config: Config) -> StageReport:
         raise UsageError("name the trained run with --checkpoint RUN, or the candidates with --classes a,b,c")
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a face detector: --crop lite or mediapipe")
-    sources = list(dict.fromkeys(find_videos(config.videos)))
-    if config.render and len(sources) > 1 and config.render.suffix:
-        raise UsageError(f"--render {config.render}: name a folder, {len(sources)} videos were given")
+    from fclip.seeing.sources import find_sources, refuse_inputs
+
+    sources = list(dict.fromkeys(find_sources(config.videos)))
+    drawn = _drawn(config.render, sources)
+    refuse_inputs([*drawn, *([config.out] if config.out else [])], sources)
     if config.out and config.out.suffix not in (".json", ".jsonl", ".csv"):
         raise UsageError(f"--out {config.out}: end it with .json, .jsonl or .csv")
     predictor, opened = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []
-    for source in tqdm(sources, unit="video", disable=len(sources) < 2 or not sys.stderr.isatty()):
+    for index, source in enumerate(tqdm(sources, unit="video", disable=len(sources) < 2 or not sys.stderr.isatty())):
         try:
             windows = predict_video(predictor, source, config)
             results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
             report.counts["videos"] += 1
             if config.render:
-                out = config.render if config.render.suffix else config.render / f"{source.stem}.mp4"
-                render(predictor, config, source, windows, out)
-                report.lines.append(f"rendered: {out}")
+                render(predictor, config, source, windows, drawn[index])
+                report.lines.append(f"rendered: {drawn[index]}")
         except ClipFailure as failure:
             results.append({"video": str(source), "error": str(failure)})
             report.counts["failed"] += 1
@@ -106,22 +107,17 @@ def run(config: Config) -> StageReport:
     return report
 
 
-def find_videos(names: Sequence[str]) -> Iterator[Path]:
-    """The videos behind file names, patterns (*, ?, **) and folders; a folder with pictures only is one video."""
-    import glob
+def _drawn(render: Path | None, sources: Sequence[Path]) -> list[Path]:
+    """The file for each source's annotated video: --render itself, or one in it; UsageError where that is unclear."""
+    from fclip.seeing.sources import output_names
 
-    from fclip.data.layouts.base import VIDEO_SUFFIXES
-
-    for name in names:
-        paths = [Path(name)] if Path(name).exists() else [Path(p) for p in sorted(glob.glob(name, recursive=True))]
-        if not paths:
-            raise FclipError(f"{name}: no such file or folder")
-        for path in paths:
-            if path.is_dir():
-                inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-                yield from inside or [path]
-            else:
-                yield path
+    if render is None:
+        return []
+    if render.suffix and not render.is_dir():
+        if len(sources) > 1:
+            raise UsageError(f"--render {render}: name a folder, {len(sources)} videos were given")
+        return [render]
+    return [render / name for name in output_names(sources, ".mp4")]
 
 
 def open_predictor(config: Config) -> tuple[VideoPredictor, OpenedModel]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ import pytest
 from fclip.data.media.video import iter_frames, write_video
 from fclip.engine.predict import opening
 from fclip.errors import FclipError, UsageError
+from fclip.models.checkpoint import find_checkpoint, load_checkpoint
+from fclip.seeing.sources import find_sources, output_names
 from fclip.stages import predict, train
+from fclip.tensors import write_tensors
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +167,22 @@ def test_folders_and_patterns(tmp_path, clip):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "a" / "notes.txt").write_text("-")
-    (tmp_path / "frames").mkdir()
-    (tmp_path / "frames" / "1.jpg").write_bytes(b"")
+    for hidden in ("a/._x.mp4", "a/.cache/z.mp4", "a/__MACOSX/x.mp4", "a/poster.jpg", "a/.1.jpg"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_bytes(b"")
+    for frame in ("frames/1.jpg", "many/1/1.jpg", "many/2/1.jpg", "many/v.mp4"):
+        (tmp_path / frame).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / frame).write_bytes(b"")
+    (tmp_path / "many" / "loop").symlink_to(tmp_path / "many")
 
     def names(*asked):
-        return [str(p.relative_to(tmp_path)) for p in predict.find_videos([str(tmp_path / a) for a in asked])]
+        return [str(p.relative_to(tmp_path)) for p in find_sources([str(tmp_path / a) for a in asked])]
 
     assert names("a") == ["a/deep/y.MP4", "a/x.mp4"]
     assert names("*/[xz].mp4") == ["a/x.mp4", "b/z.mp4"]
-    assert names("**/*.mp4") == ["a/x.mp4", "b/z.mp4"]
+    assert names("[ab]/*.mp4") == ["a/x.mp4", "b/z.mp4"]
     assert names("frames", "b/z.mp4") == ["frames", "b/z.mp4"]
+    assert names("many") == ["many/1", "many/2", "many/v.mp4"], "folders of frames, beside videos too"
     with pytest.raises(FclipError, match="no such file"):
         names("*.avi")
 
@@ -195,11 +205,39 @@ def test_memory_does_not_grow_with_the_length(trained, clip, tmp_path):
 
 
 def test_several_videos_are_drawn_into_a_folder(trained, clip, tmp_path):
-    (tmp_path / "in").mkdir()
-    for name in ("a.mp4", "b.mp4"):
-        (tmp_path / "in" / name).write_bytes(clip.read_bytes())
-    run(trained, tmp_path / "in", render=tmp_path / "drawn")
-    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.mp4", "b.mp4"]
+    """Equal names, as for a video and its copy in another format, give different files."""
+    few = [frame for _, frame in iter_frames(clip)][:3]
+    for name in ("in/a.mp4", "in/b.mp4", "in/x/a.mp4"):
+        write_video(tmp_path / name, few, 25)
+    run(trained, tmp_path / "in", render=tmp_path / "drawn", crop="none")
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a_mp4.mp4", "b.mp4", "x_a_mp4.mp4"]
+
+
+def test_names_of_outputs_are_all_different():
+    names = ["a/clip.mp4", "b/clip.mp4", "clip.avi", "Clip.avi", "other.mov"]
+    made = output_names([Path(name) for name in names], ".mp4")
+    assert len({name.lower() for name in made}) == 5
+    assert made[-1] == "other.mp4"
+
+
+@pytest.mark.parametrize("how", ["same", "folder", "link", "hard link", "link to the folder", "out"])
+def test_an_input_is_never_written_over(trained, clip, tmp_path, how):
+    source = tmp_path / "videos" / "x.mp4"
+    source.parent.mkdir()
+    source.write_bytes(clip.read_bytes())
+    other = tmp_path / "other.mp4"
+    if how == "link":
+        other.symlink_to(source)
+    elif how == "hard link":
+        other.hardlink_to(source)
+    (tmp_path / "linked").symlink_to(source.parent)
+    places = {"same": source, "folder": source.parent, "link to the folder": tmp_path / "linked"}
+    options = {"out": tmp_path / "x.json"} if how == "out" else {"render": places.get(how, other)}
+    if how == "out":
+        (tmp_path / "x.json").symlink_to(source)
+    with pytest.raises(UsageError, match="is an input of this command"):
+        run(trained, source, **options)
+    assert source.read_bytes() == clip.read_bytes()
 
 
 def test_plain_clip_answers_with_positive_and_negative_texts(clip):
@@ -209,3 +247,12 @@ def test_plain_clip_answers_with_positive_and_negative_texts(clip):
     texts = [text for group in model.prompts.values() for text in group]
     assert any("of bored" in text for text in texts)
     assert any("of no bored" in text for text in texts)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(trained, clip, tmp_path):
+    state, meta = load_checkpoint(find_checkpoint(trained))
+    name = sorted(state)[0]
+    state[name].view(-1)[0] = float("nan")
+    write_tensors(tmp_path / "broken.safetensors", state, meta)
+    with pytest.raises(FclipError, match=f"broken.safetensors: tensor {name} holds NaN"):
+        run(tmp_path / "broken.safetensors", clip)
