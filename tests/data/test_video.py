@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -420,3 +422,46 @@ def test_failed_writing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FclipError, match="no frames"):
         write_video(path, [], 25)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"] and path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("aspect", "shape"), [("2", (60, 160)), ("8/9", (68, 80)), ("1", (60, 80)), ("0", (60, 80))])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_pixels_that_are_not_square_are_drawn_out(
+    tmp_path: Path, aspect: str, shape: tuple[int, int], rotated: bool
+) -> None:
+    """A circle stays one, whether the file is DVD, HDV or a turned phone's."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 60, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        for _ in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((60, 80, 3), np.uint8), format="rgb24")))
+        out.mux(stream.encode(None))
+    if rotated:
+        turn_mp4(path)
+        shape = shape[::-1]
+    clip = read_clip(path, SamplingPlan(2))
+    assert clip.frames.shape[1:3] == shape
+    assert read_clip(path, SamplingPlan(2), size=(32, 32)).frames.shape[1:3] == (32, 32)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_animated_pictures_are_clips(tmp_path: Path, suffix: str) -> None:
+    pictures = [Image.new("RGB", (40, 30), (20 * i, 0, 0)) for i in range(10)]
+    path = tmp_path / f"a.{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40] * 5 + [80] * 5, lossless=True)
+    clip = read_clip(path, SamplingPlan(10))
+    assert clip.frames[:, 0, 0, 0].tolist() == [20 * i for i in range(10)]
+    np.testing.assert_allclose(np.diff(clip.times), [0.04] * 5 + [0.08] * 4)
+    assert clip.end == pytest.approx(0.6)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with contextlib.suppress(ClipFailure):
+        assert "\n" not in str(read_clip(path, SamplingPlan(4)).info)
+
+
+def test_very_large_frames_are_scaled_down() -> None:
+    """Up to 4K as they are; beyond it no more pixels than that, the shape kept."""
+    assert images.fit_size(2160, 3840, None) == (2160, 3840)
+    height, width = images.fit_size(4096, 8192, None)
+    assert height * width <= 1.001 * images.MAX_PIXELS and abs(width / height - 2) < 0.001

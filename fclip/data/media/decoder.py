@@ -28,6 +28,7 @@ _SKIPPING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 # The usual formats, and the one to scale them to before they become RGB: three times as fast as at once, and nearer
 # to what scaling the RGB picture gives (49 against 47 dB and 43 against 42 dB on real clips), without its cast.
 _SCALED_AS = {"yuv420p": "yuv422p", "yuvj420p": "yuvj422p"}
+_WIDEST_PIXEL = 8  # or one over it: another aspect is damage
 _SEEK_GAIN = 8  # frames: a shorter stretch is decoded through rather than jumped over ...
 _JUMP_GAIN = 2  # ... where that means no reading from disk, and loses none of the frames that decoders hold back
 _HOLDING_BACK = frozenset({"h264", "hevc", "vvc", "av1", "libdav1d", "libaom-av1"})  # several frames; others one
@@ -73,7 +74,7 @@ class VideoFile:
 
         A frame that cannot be decoded is replaced by the one shown before it, with the time of that one.
         """
-        convert = _Converter(self._reader.path, size)
+        convert = _Converter(self._reader.path, size, self._reader.stream.sample_aspect_ratio)
         decode = self._frames_by_stamp if self._index.trusted else self._frames_by_count
         found = 0
         for index, seconds, frame in decode(wanted):
@@ -213,10 +214,14 @@ def _stamped(frames: Iterator[av.VideoFrame]) -> Iterator[Stamped]:
 
 
 class _Converter:
-    """Turns decoded frames into upright RGB arrays of one size."""
+    """Turns decoded frames into upright RGB arrays of one size, with square pixels.
 
-    def __init__(self, path: Path, size: Size) -> None:
+    `aspect`: width / height of a pixel (DVD, DV and HDV have others than 1), None or 0 if the file does not say.
+    """
+
+    def __init__(self, path: Path, size: Size, aspect: Fraction | None = None) -> None:
         self.rotation = 0
+        self._aspect = aspect if aspect and 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else Fraction(1)
         self._path = path
         self._size = size
         self._target: tuple[int, int] | None = None
@@ -231,11 +236,18 @@ class _Converter:
         self.rotation = frame.rotation % 360
         turns = round(frame.rotation / 90) % 4  # counter-clockwise
         if self._target is None:
-            upright = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-            self._target = fit_size(*upright, self._size)
+            shown = self._shown(frame)
+            check_size(*shown, self._path)
+            self._target = fit_size(*(shown if turns % 2 else shown[::-1]), self._size)
         height, width = self._target[::-1] if turns % 2 else self._target
         rgb = self._scale(frame, width, height)
         return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+    def _shown(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """(width, height) with square pixels: the shorter-looking side is drawn out, so that no detail is lost."""
+        if self._aspect >= 1:
+            return round(frame.width * self._aspect), frame.height
+        return frame.width, round(frame.height / self._aspect)
 
     def _scale(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         try:

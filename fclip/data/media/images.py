@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,11 @@ from fclip.data.media.sampling import Timeline
 from fclip.errors import ClipFailure
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+ANIMATED_SUFFIXES = frozenset({".webp", ".png"})
+MAX_ANIMATION = 100_000  # frames of one file
 Size = tuple[int, int] | int | None  # exactly (height, width); or the longest side at most; or as it is
 MAX_SIDE = 8192  # pixels; larger frames are refused before decoding
+MAX_PIXELS = 1 << 23  # of a frame; larger ones (than 3840 x 2160) are scaled down while decoding, to bound memory
 FOLDER_FPS = 25.0  # frame folders carry no clock; this rate only names the times
 
 
@@ -35,12 +39,15 @@ def list_frames(folder: Path) -> list[Path]:
 
 
 def fit_size(height: int, width: int, size: Size) -> tuple[int, int]:
-    """The (height, width) that a frame of height x width gets under `size`; a longest side never enlarges."""
-    if size is None:
-        return height, width
+    """The (height, width) that a frame of height x width gets under `size`; a longest side never enlarges.
+
+    Nor does a frame without a size hold more than MAX_PIXELS.
+    """
     if isinstance(size, tuple):
         return size
-    scale = min(1.0, size / max(height, width))
+    if size is None and height * width <= MAX_PIXELS:
+        return height, width
+    scale = math.sqrt(MAX_PIXELS / (height * width)) if size is None else min(1.0, size / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -53,16 +60,21 @@ def read_image(path: Path, size: Size = None) -> np.ndarray:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_SIDE bounds the size
             check_size(*image.size, path)
-            upright = ImageOps.exif_transpose(image)
-            picture = _rgb(upright if upright is not None else image)
-            height, width = fit_size(picture.height, picture.width, size)
-            if (picture.height, picture.width) != (height, width):
-                picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(picture)
+            return _upright(image, size)
     except ClipFailure:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
         raise ClipFailure(f"{path}: not a readable picture ({first_line(error)})") from error
+
+
+def _upright(image: Image.Image, size: Size) -> np.ndarray:
+    """An open picture, or the frame it is at, as read_image gives it."""
+    upright = ImageOps.exif_transpose(image)
+    picture = _rgb(upright if upright is not None else image)
+    height, width = fit_size(picture.height, picture.width, size)
+    if (picture.height, picture.width) != (height, width):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -109,3 +121,55 @@ class FrameFolder:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class AnimatedImage:
+    """An animated WebP or PNG as a clip, with the same face as `decoder.VideoFile`; GIF goes through that one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb")
+        try:
+            self._image = Image.open(self._file)
+            check_size(*self._image.size, path)
+            steps = []
+            for index in range(min(self._count, MAX_ANIMATION)):
+                self._image.seek(index)
+                self._image.load()
+                steps.append((self._image.info.get("duration") or 1000 / FOLDER_FPS) / 1000)
+        except Exception as error:  # as in read_image
+            self.close()
+            raise ClipFailure(f"{path}: not a readable animation ({first_line(error)})") from error
+        ends = np.cumsum(steps)
+        self.timeline = Timeline(np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
+        self.truncated = len(steps) < self._count
+        self.info: dict[str, Any] = {"format": "animation", "codec": path.suffix.lower().lstrip("."), "rotation": 0}
+
+    @property
+    def _count(self) -> int:
+        return int(getattr(self._image, "n_frames", 1))
+
+    def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Yield (index, seconds, uint8 RGB (H, W, 3)) for rising frame indices."""
+        for index in wanted:
+            try:
+                self._image.seek(index)
+                frame = _upright(self._image, size)
+            except Exception as error:
+                raise ClipFailure(f"{self.path}: frame {index + 1} cannot be read ({first_line(error)})") from error
+            yield index, float(self.timeline.times[index]), frame
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a picture file holds more than one frame."""
+    if path.suffix.lower() not in ANIMATED_SUFFIXES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return int(getattr(image, "n_frames", 1)) > 1
+    except Exception:  # read_image will say what is wrong
+        return False

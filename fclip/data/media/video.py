@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from fclip.data.media.decoder import VideoFile
-from fclip.data.media.images import IMAGE_SUFFIXES, FrameFolder, Size
+from fclip.data.media.images import IMAGE_SUFFIXES, AnimatedImage, FrameFolder, Size, is_animated
 from fclip.data.media.sampling import SamplingPlan, Timeline
 from fclip.errors import ClipFailure, FclipError
 from fclip.files import atomic_write
@@ -57,10 +57,10 @@ class DecodedClip:
 
 
 def open_source(source: Path | str) -> FrameSource:
-    """Open a video file, a folder of frame images or one picture. Raises ClipFailure."""
+    """Open a video file, a folder of frame images, a picture or an animated one. Raises ClipFailure."""
     path = Path(source)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-        return FrameFolder(path)
+        return AnimatedImage(path) if path.is_file() and is_animated(path) else FrameFolder(path)
     return VideoFile(path)
 
 
