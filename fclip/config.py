@@ -2,6 +2,7 @@
 
 A configuration class lists every option of a command once: its type, default, help text and whether the output
 depends on it. The command line, the TOML file, the environment variables and the hash are all made from that list.
+Where an option chooses a thing of a registry (a captioner, a face back end), that thing's own Options join the list.
 """
 
 from __future__ import annotations
@@ -14,31 +15,99 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fclip.errors import UsageError
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 
-def option(default: Any, help: str, *, output: bool = False, flag: str | None = None, positional: bool = False) -> Any:
+def option(
+    default: Any,
+    help: str,
+    *,
+    output: bool = False,
+    flag: str | None = None,
+    positional: bool = False,
+    registry: Registry | None = None,
+) -> Any:
     """A dataclass field that is a command-line option.
 
     `output=True` marks what the output depends on (it enters the configuration hash); `flag` overrides the option's
-    name; `positional` makes it a list of arguments.
+    name; `positional` makes it a list of arguments; `registry`: the option names a thing of it (or "none").
     """
-    metadata = {"help": help, "output": output, "flag": flag, "positional": positional}
+    metadata = {"help": help, "output": output, "flag": flag, "positional": positional, "registry": registry}
     if isinstance(default, list):
         raise TypeError("defaults are immutable: use a tuple")
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def options_of(name: str) -> Any:
+    """A field that holds the options of the thing that the option `name` chooses: an instance of its Options.
+
+    On the command line, in files and in the environment they stand beside the command's own options.
+    """
+    return dataclasses.field(default=None, metadata={"options_of": name, "output": True})
+
+
+class Registry(Protocol):
+    """What a configuration asks of a registry (fclip.registry)."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def check(self, name: str) -> None: ...
+
+    def options(self, name: str) -> type: ...
+
+    def all_options(self) -> dict[str, list[str]]: ...
+
+    def table(self) -> list[dict[str, str]]: ...
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A thing without options."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Base of all configurations; subclasses are frozen dataclasses whose fields are made with `option`."""
+
+    def __post_init__(self) -> None:
+        for choice, registry in choosers(type(self)).items():
+            if (name := getattr(self, choice)) not in (None, "none", "list"):
+                registry.check(name)
+        for field, choice, registry in choices(type(self)):
+            wanted = _options_class(registry, getattr(self, choice))
+            given = getattr(self, field)
+            if given is None or isinstance(given, Mapping):
+                name = f"{registry.kind} {getattr(self, choice)}"
+                object.__setattr__(self, field, build_options(wanted, given or {}, name))
+            elif not isinstance(given, wanted):
+                raise UsageError(f"{field}: these are not the options of {registry.kind} {getattr(self, choice)!r}")
+
+
+def choosers(cls: type[Config]) -> dict[str, Registry]:
+    """The options that choose a thing, and the registry that it is in."""
+    return {f.name: f.metadata["registry"] for f in dataclasses.fields(cls) if f.metadata.get("registry")}
+
+
+def choices(cls: type[Config]) -> list[tuple[str, str, Registry]]:
+    """(field that holds a thing's options, option that chooses the thing, its registry) of a configuration class."""
+    registries = choosers(cls)
+    held = {
+        field.name: field.metadata["options_of"] for field in dataclasses.fields(cls) if "options_of" in field.metadata
+    }
+    return [(name, choice, registries[choice]) for name, choice in held.items()]
+
+
+def _options_class(registry: Registry, name: str | None) -> type:
+    """The Options of the thing of that name; for None, "none" (no thing) and "list" (show them) NoOptions."""
+    return NoOptions if name in (None, "none", "list") else registry.options(str(name))
 
 
 @dataclass(frozen=True)
@@ -48,7 +117,6 @@ class CommonConfig(Config):
     root: Path = option(Path("fclip-data"), "workspace folder: <root>/<dataset>/<stage> and <root>/runs")
     dataset: str | None = option(None, "data set in the workspace; may be left out when the root holds one")
     device: str = option("auto", "cpu, cuda, cuda:1 ...; auto = the GPU when there is one")
-    seed: int = option(0, "seed of everything random", output=True)
     overwrite: bool = option(False, "replace existing output made with another configuration")
     dry_run: bool = option(False, "print the resolved configuration and stop")
     json: bool = option(False, "print the result as JSON on stdout")
@@ -69,73 +137,115 @@ class ShardConfig(CommonConfig):
     max_failed: float = option(0.05, "share of clips that may fail before the stage exits with 1")
 
 
-def field_types(cls: type[Config]) -> dict[str, Any]:
-    """Field name -> resolved type of a configuration class."""
+def field_types(cls: type) -> dict[str, Any]:
+    """Field name -> resolved type of a dataclass."""
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
-def plain_type(annotation: Any) -> tuple[Any, bool]:
-    """Split `X | None` into (X, True); any other type gives (type, False)."""
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union without None, in order; of any other type itself."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        arguments = [a for a in typing.get_args(annotation) if a is not type(None)]
-        return arguments[0], True
-    return annotation, False
+        return tuple(a for a in typing.get_args(annotation) if a is not type(None))
+    return (annotation,)
 
 
-def _parse_text(text: str, kind: Any) -> Any:
-    """A value from an environment variable or flag text; ValueError when it is not of that kind."""
-    if kind is bool:
-        lowered = text.strip().lower()
-        if lowered in ("1", "true", "yes", "on"):
-            return True
-        if lowered in ("0", "false", "no", "off"):
-            return False
-        raise ValueError(text)
-    if typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)[0]
-        return tuple(_parse_text(item.strip(), inner) for item in text.split(",") if item.strip())
-    if typing.get_origin(kind) is typing.Literal:
-        return text
-    return kind(text)
+def type_name(annotation: Any) -> str:
+    """A type for a message or a help text: "float", "list[float]", "one of none, both"."""
+    kinds = alternatives(annotation)
+    if len(kinds) > 1:
+        return " or ".join(map(type_name, kinds))
+    if typing.get_origin(kinds[0]) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kinds[0])))}"
+    return str(kinds[0]) if typing.get_args(kinds[0]) else str(kinds[0].__name__)
 
 
-def convert_value(name: str, value: Any, annotation: Any, where: str) -> Any:
-    """Convert `value` (text or a TOML value) to the field's type, or raise UsageError naming the place."""
-    kind, optional = plain_type(annotation)
-    if value is None and optional:
+def convert_value(name: str, value: Any, annotation: Any, where: str, *, text: bool = True) -> Any:
+    """`value` as the type of a field, or UsageError naming the place.
+
+    With `text` a string is read as what it stands for (flags, environment, TOML); else only a str is given as one.
+    """
+    if alternatives(annotation) != (annotation,) and (value is None or (text and value == "null")):
         return None
-    choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
-    try:
-        if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-            inner = typing.get_args(kind)[0]
-            result: Any = tuple(inner(item) for item in value)
-        elif isinstance(value, str):
-            result = _parse_text(value, kind)
-        elif kind in (float, str) and isinstance(value, int) and not isinstance(value, bool):
-            result = kind(value)
-        elif choices is not None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
-            result = value
-        else:
-            raise ValueError(value)
-    except (ValueError, TypeError):
-        wanted = getattr(kind, "__name__", str(kind))
-        raise UsageError(f"{where}: {name} = {value!r} is not a valid {wanted}") from None
-    if choices is not None and result not in choices:
-        raise UsageError(f"{where}: {name} = {value!r}; choose one of {', '.join(map(str, choices))}")
-    return result
+    for kind in alternatives(annotation):
+        try:
+            return _as_kind(value, kind, text)
+        except (ValueError, TypeError):
+            continue
+    kind = alternatives(annotation)[0]
+    if typing.get_origin(kind) is typing.Literal:
+        raise UsageError(f"{where}: {name} = {value!r}; choose {type_name(kind)}")
+    raise UsageError(f"{where}: {name} = {value!r} is not a valid {type_name(annotation)}")
+
+
+_WORDS = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
+
+
+def _as_kind(value: Any, kind: Any, text: bool) -> Any:
+    """`value` as one type; ValueError or TypeError where it is not of that type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    read = text and isinstance(value, str)
+    if origin is typing.Literal:
+        found = [choice for choice in arguments if value == choice or (read and value == str(choice))]
+        return found[0] if found else _refuse(value)
+    if origin in (tuple, list):
+        items = [item.strip() for item in value.strip("[]").split(",") if item.strip()] if read else value
+        if isinstance(items, (list, tuple)):
+            return origin(_as_kind(item, arguments[0], text) for item in items)
+    elif kind is dict or origin is dict:
+        value = json.loads(value) if read else value
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif kind is bool:
+        value = _WORDS.get(value.strip().lower()) if read else value
+        if isinstance(value, bool):
+            return value
+    elif kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    elif isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    elif read or (isinstance(value, int) and not isinstance(value, bool) and (kind is float or (kind is str and text))):
+        return kind(value)
+    return _refuse(value)
+
+
+def _refuse(value: Any) -> Any:
+    raise ValueError(value)
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of the known names that `name` may have been meant to be."""
+    return difflib.get_close_matches(name, list(known), n=3)
 
 
 def unknown_name(name: str, known: Iterable[str], where: str, what: str = "key") -> UsageError:
     """The error for a name that does not exist, with the close matches among those that do."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
+    close = close_names(name, known)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known) or 'none'}"
     return UsageError(f"{where}: unknown {what} {name!r}; {hint}")
 
 
-def read_config_file(path: Path, cls: type[Config], command: str, commands: Iterable[str]) -> dict[str, Any]:
-    """Values for `cls` from a TOML file: top-level keys for every command, table [command] for this one."""
+OptionsT = TypeVar("OptionsT")
+
+
+def build_options(cls: type[OptionsT], values: Mapping[str, Any], where: str, *, text: bool = False) -> OptionsT:
+    """An instance of an Options dataclass; UsageError for a name that it has not, or a value of another type."""
+    known = field_types(cls)
+    for name in values:
+        if name not in known:
+            raise unknown_name(name, known, where, "option")
+    return cls(**{name: convert_value(name, value, known[name], where, text=text) for name, value in values.items()})
+
+
+# --- from file, environment and flags ---------------------------------------------------------------------------------
+
+OTHER_VARIABLES = {"CACHE", "MODELS", "WEIGHTS", "SAMPLES", "PARITY", "REAL_FACES"}  # FCLIP_...: folders, no options
+Given = dict[str, tuple[Any, str]]  # name of an option -> its value, and where it was given
+
+
+def read_config_file(path: Path, command: str, commands: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys of a TOML file: (those at the top, for every command; those in this command's table)."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -146,15 +256,33 @@ def read_config_file(path: Path, cls: type[Config], command: str, commands: Iter
     for name in tables:
         if name not in set(commands):
             raise unknown_name(name, commands, str(path), "table")
-    values = {key: value for key, value in data.items() if key not in tables} | tables.get(command, {})
-    known = field_types(cls)
-    result = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            raise unknown_name(key, [k.replace("_", "-") for k in known], f"{path} [{command}]")
-        result[name] = convert_value(key, value, known[name], str(path))
-    return result
+    top = {key.replace("-", "_"): value for key, value in data.items() if key not in tables}
+    return top, {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}
+
+
+def read_given(
+    flags: Mapping[str, Any], command: str, commands: Iterable[str], file: Path | None, environment: Mapping[str, str]
+) -> Given:
+    """What was given, and where: config file < environment (FCLIP_<NAME>) < flag; None and () mean not given."""
+    given: Given = {}
+    if file is not None:
+        top, table = read_config_file(file, command, commands)
+        given |= {name: (value, str(file)) for name, value in (top | table).items()}
+    for variable, value in environment.items():
+        name = variable.removeprefix("FCLIP_")
+        if name != variable and value and name not in OTHER_VARIABLES:
+            given[name.lower()] = (value, variable)
+    given |= {n: (v, f"--{n.replace('_', '-')}") for n, v in flags.items() if v is not None and v not in ((), [])}
+    return given
+
+
+def chosen_options(cls: type[Config], given: Given) -> dict[str, type]:
+    """Field that holds a thing's options -> the Options of the thing that was chosen; UsageError for a wrong name."""
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(cls)}
+    return {
+        field: _options_class(registry, given[choice][0] if choice in given else defaults[choice])
+        for field, choice, registry in choices(cls)
+    }
 
 
 def resolve(
@@ -165,21 +293,54 @@ def resolve(
     commands: Iterable[str] = (),
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    elsewhere: Callable[[], Iterable[str]] = tuple,
 ) -> ConfigT:
-    """Build a configuration: default < config file < environment (FCLIP_<FIELD>) < flag; None means not given."""
-    environment = os.environ if environment is None else environment
-    known = field_types(cls)
-    values: dict[str, Any] = {}
-    if file is not None:
-        values.update(read_config_file(file, cls, command, commands))
-    for name, annotation in known.items():
-        variable = f"FCLIP_{name.upper()}"
-        if environment.get(variable):
-            values[name] = convert_value(name, environment[variable], annotation, variable)
-    for name, value in flags.items():
-        if value is not None and value != () and value != []:
-            values[name] = convert_value(name, value, known[name], f"--{name.replace('_', '-')}")
+    """Build a configuration: default < config file < environment (FCLIP_<FIELD>) < flag; None means not given.
+
+    `elsewhere` names the options of all commands, which a file and the environment may hold too.
+    """
+    given = read_given(flags, command, commands, file, os.environ if environment is None else environment)
+    own = {name: kind for name, kind in field_types(cls).items() if name not in {f for f, _, _ in choices(cls)}}
+    values = {n: convert_value(n, given[n][0], kind, given[n][1]) for n, kind in own.items() if n in given}
+    used = set(own)
+    for field, options in chosen_options(cls, given).items():
+        known = field_types(options)
+        used |= known.keys()
+        values[field] = options(
+            **{n: convert_value(n, given[n][0], kind, given[n][1]) for n, kind in known.items() if n in given}
+        )
+    for name in given.keys() - used:
+        _check_unused(cls, name, given[name][1], used, elsewhere)
     return cls(**values)
+
+
+def other_things(cls: type[Config], name: str) -> str:
+    """Which things that a command could have chosen have an option of this name, as text; "" for none."""
+    found = [
+        f"{registry.kind} {', '.join(things[:3])}{' ...' if len(things) > 3 else ''}"
+        for _, _, registry in choices(cls)
+        if (things := [thing for thing, options in registry.all_options().items() if name in options])
+    ]
+    return " and ".join(found)
+
+
+def _check_unused(
+    cls: type[Config], name: str, where: str, used: Iterable[str], elsewhere: Callable[[], Iterable[str]]
+) -> None:
+    """Raise UsageError for what was given and is no option here, unless it is one of another thing or command.
+
+    A flag must be one here. A variable that is like no option at all may be somebody else's.
+    """
+    things = other_things(cls, name)
+    if where.startswith("--"):
+        raise UsageError(f"{where} is an option of {things}" if things else f"{where}: no such option")
+    known = {*used, *elsewhere()}
+    if things or name in known:
+        return
+    if not where.startswith("FCLIP_"):
+        raise unknown_name(name, [each.replace("_", "-") for each in sorted(known)], where)
+    if close := close_names(name, known):
+        raise UsageError(f"{where}: no such option; did you mean {' or '.join(f'FCLIP_{n.upper()}' for n in close)}?")
 
 
 def canonical_json(value: Any) -> str:
@@ -195,14 +356,19 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a configuration value")
 
 
-def config_dict(config: Config, *, output_only: bool = False) -> dict[str, Any]:
-    """The configuration as plain JSON values; with `output_only`, just what the output depends on."""
+def config_dict(config: Any, *, output_only: bool = False) -> dict[str, Any]:
+    """A configuration, or a thing's options, as plain JSON values; with `output_only`, what the output depends on.
+
+    A field that was not made with `option` counts as one that the output depends on.
+    """
     values = {
         f.name: getattr(config, f.name)
         for f in dataclasses.fields(config)
-        if f.metadata.get("output") or not output_only
+        if f.metadata.get("output", True) or not output_only
     }
-    return json.loads(canonical_json(values))
+    nested = {n: config_dict(v, output_only=output_only) for n, v in values.items() if dataclasses.is_dataclass(v)}
+    plain: dict[str, Any] = json.loads(canonical_json(values | nested))
+    return plain
 
 
 def hash_of(value: Any) -> str:

@@ -153,6 +153,7 @@ class CheckpointInfo:
     frames: int
     prompts: dict[str, list[str]]
     options: JsonObject
+    modalities: tuple[str, ...] = ("caption",)  # what it reads; a file that does not say may have read captions
     clip_weights: str | None = None
     longclip_sha256: str | None = None
     longclip_weights: str | None = None

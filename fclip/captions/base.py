@@ -1,18 +1,17 @@
-"""What a captioner is, which there are, and the one way to make one: `create_captioner(name)`."""
+"""What a captioner is, and the one way to make one: `create_captioner(name)`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 
-from fclip.errors import ClipFailure, UsageError
-from fclip.files import resource_json
+from fclip.errors import ClipFailure
 from fclip.records import CaptionRecord, FaceTrack
+from fclip.registry import CAPTIONERS
 
 
 @dataclass
@@ -29,102 +28,43 @@ class CaptionInput:
     label: str | None = None
 
 
-Note = Callable[[CaptionRecord], None]  # is told of a caption, maybe from another thread
+OnCaption = Callable[[CaptionRecord], None]  # is called with a caption, maybe from another thread
 
 
-class Captioner(Protocol):
-    """Describes clips. `fingerprint` holds all that shapes the text; `needs_faces` asks for face tracks.
+class Captioner(ABC):
+    """Describes clips; made as `cls(options, device)`. `fingerprint` holds all that shapes the text.
 
-    place: where it runs, for people; at_once: how many clips it likes to get together; slow: its captions are dear (a
-    large model, a server), so one process is enough, and `caption` calls `note` with each as soon as it is there.
+    needs_faces: it wants face tracks; saw_labels: who wrote its texts knew the labels; expensive: a large model or a
+    server, so one process is enough, and each caption is kept as soon as it is there; batch_size: how many clips it
+    likes to get together; runs_on: where it runs, for people.
     """
 
     name: str
-    revision: str
     fingerprint: dict[str, str]
-    needs_faces: bool
-    place: str
-    at_once: int
-    slow: bool
+    needs_faces: bool = False
+    saw_labels: bool = False
+    expensive: bool = False
+    batch_size: int = 16
+    runs_on: str = "this machine"
 
-    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
-        """Caption each clip; a clip that fails yields its ClipFailure in its place."""
-        ...
+    @abstractmethod
+    def caption(
+        self, clips: Sequence[CaptionInput], on_caption: OnCaption | None = None
+    ) -> list[CaptionRecord | ClipFailure]:
+        """Caption each clip; a clip that fails yields its ClipFailure in its place.
 
+        An expensive captioner calls `on_caption` with each caption as soon as it has it.
+        """
 
-@dataclass(frozen=True)
-class CaptionerInfo:
-    """One row of `list_captioners`: name and what it needs."""
-
-    name: str
-    needs: str
-
-
-def _template(**options: Any) -> Captioner:
-    from fclip.captions.template.captioner import TemplateCaptioner
-
-    return TemplateCaptioner(**options)
+    def close(self) -> None:  # noqa: B027  few hold anything
+        """Release what it holds."""
 
 
-def _human(**options: Any) -> Captioner:
-    from fclip.captions.captioners.human import HumanCaptioner
-
-    return HumanCaptioner(**options)
-
-
-def _openai(**options: Any) -> Captioner:
-    from fclip.captions.captioners.openai import OpenAICaptioner
-
-    return OpenAICaptioner(**options)
-
-
-def _hub(name: str, **options: Any) -> Captioner:
-    from fclip.captions.captioners.hub import HubCaptioner
-
-    return HubCaptioner(name, **options)
-
-
-@cache
-def model_table() -> dict[str, Any]:
-    """Content of resources/captions/models.json: video language models and what their families need."""
-    table: dict[str, Any] = resource_json("captions/models.json")
-    return table
-
-
-def named_models() -> dict[str, dict[str, Any]]:
-    """Name -> row, for the models with a name of their own."""
-    return {row["name"]: row for row in model_table()["models"]}
-
-
-_BUILT_IN: dict[str, tuple[Callable[..., Captioner], str]] = {
-    "template": (_template, "face tracks (fclip face-analyze); nothing else"),
-    "human": (_human, "captions that came with the data set"),
-    "openai": (_openai, "a server that speaks the OpenAI protocol (--base-url)"),
-}
-
-
-def create_captioner(name: str, **options: Any) -> Captioner:
-    """Make the captioner `name`: one of list_captioners, a hub id (owner/name) or the folder of a model.
+def create_captioner(name: str, device: str = "cpu", **options: Any) -> Captioner:
+    """Make the captioner `name`: one of CAPTIONERS.names(), a hub id (owner/name) or the folder of a model.
 
     Raises UsageError for an unknown name or option, MissingExtra when a package is not installed and FclipError when
     a model cannot be loaded.
     """
-    if name in _BUILT_IN:
-        factory = _BUILT_IN[name][0]
-    elif name in named_models() or "/" in name or Path(name).is_dir():
-        factory = partial(_hub, name)
-    else:
-        names = ", ".join([*_BUILT_IN, *named_models()])
-        raise UsageError(f"unknown captioner {name!r}; there are: {names}, hub ids (owner/name) and folders")
-    try:
-        return factory(**options)
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            raise UsageError(f"captioner {name!r}: {str(error).partition(' ')[2]}") from error
-        raise
-
-
-def list_captioners() -> list[CaptionerInfo]:
-    """The table behind `--mllm list`."""
-    rows = [CaptionerInfo(name, needs) for name, (_, needs) in _BUILT_IN.items()]
-    return rows + [CaptionerInfo(name, f"{row['id']}: {row['note']}") for name, row in named_models().items()]
+    thing = CAPTIONERS.find(name)
+    return cast(Captioner, thing(CAPTIONERS.make_options(name, options), device))

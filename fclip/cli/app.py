@@ -7,15 +7,18 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from fclip import __version__
-from fclip.cli.options import add_command
-from fclip.config import config_dict, resolve
+from fclip.cli.options import make_command
+from fclip.config import Config, choosers, config_dict, field_types, resolve, unknown_name
 from fclip.errors import EXIT_FAILED, EXIT_INTERRUPTED, FclipError
+from fclip.runner.report import StageReport
 
 # Order of the pipeline; each module has Config (options; its docstring is the help), run(config) -> StageReport.
 COMMANDS = {
@@ -34,7 +37,31 @@ COMMANDS = {
     "convert": "fclip.stages.convert",
 }
 
+
+class StageGroup(TyperGroup):
+    """The group of all stages, each of whose commands is made when it is asked for, to fit its command line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands in the order of the pipeline."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, as its help without a choice shows it; None if there is none."""
+        return _make(cmd_name, []) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that a command line names, with the options of the things that it chooses."""
+        try:
+            if args[0] not in COMMANDS:
+                raise unknown_name(args[0], COMMANDS, "fclip", "command")
+            return args[0], _make(args[0], args[1:]), args[1:]
+        except FclipError as error:
+            typer.echo(f"fclip {args[0]}: {error}" if args[0] in COMMANDS else str(error), err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
 app = typer.Typer(
+    cls=StageGroup,
     name="fclip",
     help="Dynamic facial expression recognition with vision-language models.",
     no_args_is_help=True,
@@ -73,9 +100,14 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
     verbose = bool(flags.get("verbose"))
     _log_to_stderr(verbose)
     try:
-        config = resolve(module.Config, flags, command=command, commands=COMMANDS, file=file)
+        config = resolve(
+            module.Config, flags, command=command, commands=COMMANDS, file=file, elsewhere=_all_option_names
+        )
         if config.dry_run:
             typer.echo(json.dumps({"command": command, "config": config_dict(config)}, indent=1))
+            return
+        if (listing := _listing(command, config)) is not None:
+            typer.echo(json.dumps(listing.as_dict(), indent=1) if config.json else "\n".join(listing.lines))
             return
         report = module.run(config)
         typer.echo(json.dumps(report.as_dict(), indent=1) if config.json else report.as_text())
@@ -105,17 +137,34 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
         raise typer.Exit(code)
 
 
-def _add_commands() -> None:
-    for name, path in COMMANDS.items():
-        module = importlib.import_module(path)
+def _listing(command: str, config: Config) -> StageReport | None:
+    """What there is to choose from, where the option that chooses says "list"."""
+    for choice, registry in choosers(type(config)).items():
+        if getattr(config, choice) == "list":
+            rows = registry.table()
+            width = max(len(row["name"]) for row in rows)
+            lines = [f"{row['name']:{width}}  {row['state']:14}  {row['needs']}" for row in rows]
+            return StageReport(command, values={choice: rows}, lines=lines)
+    return None
 
-        def call(flags: dict[str, Any], file: Path | None, name: str = name, module: Any = module) -> None:
-            _run(name, module, flags, file)
 
-        add_command(app, name, module.Config, module.Config.__doc__ or "", call)
+def _all_option_names() -> Iterator[str]:
+    """The names of the options of all commands and of everything that can be chosen in one."""
+    for path in COMMANDS.values():
+        cls = importlib.import_module(path).Config
+        yield from field_types(cls)
+        for registry in choosers(cls).values():
+            for names in registry.all_options().values():
+                yield from names
 
 
-_add_commands()
+def _make(name: str, arguments: Sequence[str]) -> Any:
+    module = importlib.import_module(COMMANDS[name])
+
+    def call(flags: dict[str, Any], file: Path | None) -> None:
+        _run(name, module, flags, file)
+
+    return make_command(name, module.Config, arguments, call, list(COMMANDS))
 
 
 def main() -> None:

@@ -1,18 +1,22 @@
 """What a face back end and a face detector are: two small protocols, and the helper that runs clips through one.
 
-A back end of one's own is a class with `name`, `fingerprint` and `analyze`, named in the entry-point group
-`fclip.face_backends`; see registry.py.
+A back end of one's own is a class with `name`, `fingerprint` and `analyze`, marked with `fclip.registry.register` and
+named in the entry-point group `fclip.face_backends`; one that also has `detect` can crop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from fclip.errors import ClipFailure
+from fclip.config import option
+from fclip.errors import ClipFailure, UsageError
 from fclip.records import FaceTrack
+from fclip.registry import FACE_BACKENDS
 
 
 @runtime_checkable
@@ -61,6 +65,37 @@ class BatchFaceBackend(FaceBackend, Protocol):
     ) -> list[FaceTrack | ClipFailure]:
         """Analyse several clips (T may differ); a clip that fails yields its ClipFailure in its place."""
         ...
+
+
+@dataclass(frozen=True)
+class WeightsOptions:
+    """Options of a back end whose weights may be replaced; their sha256 is in its fingerprint, not their place."""
+
+    weights: Path | None = option(
+        None, "weights file of the back end (facexformer: .safetensors made by fclip convert)"
+    )
+
+
+def create_backend(name: str, device: str = "cpu", **options: Any) -> FaceBackend:
+    """Make the back end `name` with its own options.
+
+    Raises UsageError for an unknown name or option, MissingExtra when its package is not installed and FclipError
+    when its weights are missing or damaged.
+    """
+    thing = FACE_BACKENDS.find(name)
+    return cast(FaceBackend, thing(FACE_BACKENDS.make_options(name, options), device))
+
+
+def check_detector(name: str) -> None:
+    """Raise UsageError unless the back end `name` can find faces in whole pictures; errors as create_backend."""
+    if not hasattr(FACE_BACKENDS.find(name), "detect"):
+        raise UsageError(f"face back end {name!r} cannot find faces in whole pictures; use lite or mediapipe")
+
+
+def create_detector(name: str, device: str = "cpu", **options: Any) -> FaceDetector:
+    """Make the face detector `name`, a back end that has `detect`. Errors as create_backend."""
+    check_detector(name)
+    return cast(FaceDetector, create_backend(name, device, **options))
 
 
 def analyze_clips(

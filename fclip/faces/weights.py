@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 
 from fclip.errors import FclipError
-from fclip.files import atomic_write, sha256_file
+from fclip.files import atomic_write, cache_folder, find_file, sha256_file
 
 FACEXFORMER_FILE, MEDIAPIPE_FILE = "facexformer.safetensors", "face_landmarker.task"
 MAX_DOWNLOAD = 64 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """The user's cache of downloaded files: $XDG_CACHE_HOME/fclip, by default ~/.cache/fclip."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fclip"
-
-
-def search_folders() -> list[Path]:
-    """Folders searched for weights, in order: $FCLIP_MODELS if it is set, then the cache."""
-    models = os.environ.get("FCLIP_MODELS")
-    return [*([Path(models)] if models else []), cache_folder()]
-
-
-def find_file(name: str) -> Path | None:
-    """The first file called `name` in the folders searched; None if there is none."""
-    return next((folder / name for folder in search_folders() if (folder / name).is_file()), None)
 
 
 def find_or_download(name: str, url: str, sha256: str) -> Path:

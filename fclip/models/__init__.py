@@ -1,9 +1,23 @@
-"""Models: CLIP towers, adapters, encoders, fusion, and the registry that `create_model` builds variants from."""
+"""Models: CLIP towers, adapters, encoders, fusion. Names are loaded when first used, so this imports no torch."""
 
 from __future__ import annotations
 
-from fclip.models.base import ExpressionModel, ModelOutput, Preprocess, Recipe
-from fclip.models.checkpoint import load_model
-from fclip.models.registry import create_model, variants
+from importlib import import_module
+from typing import Any
 
-__all__ = ["ExpressionModel", "ModelOutput", "Preprocess", "Recipe", "create_model", "load_model", "variants"]
+_PLACES = {
+    "ExpressionModel": "base",
+    "ModelOutput": "base",
+    "ModelSpec": "base",
+    "Preprocess": "base",
+    "Recipe": "base",
+    "create_model": "build",
+    "load_model": "checkpoint",
+}
+__all__ = ["ExpressionModel", "ModelOutput", "ModelSpec", "Preprocess", "Recipe", "create_model", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(f"fclip.models.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'fclip.models' has no attribute {name!r}")

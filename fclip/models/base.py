@@ -91,7 +91,10 @@ class ExpressionModel(nn.Module, ABC):
     `forward(batch)` takes "frames" (B, T, 3, H, W) normalised, optional "parsing" and "landmarks" of the same
     shape, optional "captions" token ids (B, L) or "caption_features", optional "labels" (B,), and returns a
     ModelOutput. The public name of a trainable tensor is its module path (`public_name` may shorten it).
+    `modalities` is what it reads of a clip; `explainable` says that `fclip report --explain` can show why it decides.
     """
+
+    explainable = False
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The public checkpoint format `fclip-1` (METHOD 2.9): trainable tensors only, and what they were trained on.
 
 One .safetensors file. Its header has one entry, `fclip`: a JSON object with format ("fclip-1"), variant, clip,
-clip_sha256, classes in order, frames, prompts, options, and what training adds: dataset, fold, seed, epoch, selection,
-metrics.
+clip_sha256, classes in order, frames, prompts, options, the modalities that it reads, and what training adds: dataset,
+fold, seed, epoch, selection, metrics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 import fclip
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
-from fclip.models.registry import create_model
+from fclip.models.build import create_model
 from fclip.records import CheckpointInfo
 from fclip.schema import parse_record
 from fclip.tensors import read_header, write_tensors
@@ -44,6 +44,7 @@ def model_metadata(model: ExpressionModel) -> dict[str, Any]:
         "frames": model.frames,
         "prompts": model.prompts,
         "options": model.options,
+        "modalities": list(model.modalities),
     }
 
 

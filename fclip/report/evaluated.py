@@ -94,12 +94,11 @@ def training_captions(folder: Path, result: Result) -> CaptionSource | None:
     run = Path(result.checkpoint) if result.checkpoint else folder
     try:  # the header alone, without the models' libraries
         step = Path((run / "LAST").read_text(encoding="utf-8").strip()).name
-        header, names = read_header(run / step / "model.safetensors")
+        header, _ = read_header(run / step / "model.safetensors")
         info = parse_record(header, CheckpointInfo, str(run))
     except (OSError, ValueError, FclipError):  # nothing was trained, or the weights were moved away
         return None
-    contrastive = info.variant == "emoclip" and info.options.get("objective", "captions") == "captions"
-    if "caption" in info.without or not ("proj.caption" in names or contrastive):
+    if "caption" not in set(info.modalities) - set(info.without):
         return None
     return info.captions if info.captions and info.captions.model else None
 

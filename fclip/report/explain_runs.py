@@ -25,7 +25,6 @@ def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> N
     """Write eval/explanations.npz of `clips` test clips for each run whose model has positive and negative texts."""
     from fclip.engine.train.run_folder import read_identity
     from fclip.models import load_model
-    from fclip.models.finecliper.model import FineCliper
     from fclip.report.explanations import write_explanations
 
     for folder in folders:
@@ -34,7 +33,7 @@ def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> N
             continue
         identity = read_identity(folder)
         model = load_model(folder)
-        if not isinstance(model, FineCliper):
+        if not model.explainable:
             log.info("%s: variant %s has no positive and negative texts to explain with", folder.name, model.variant)
             continue
         packed = require_folder(config.root / identity.dataset / "packed", "packed", config)

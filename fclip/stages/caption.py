@@ -7,11 +7,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from fclip.config import ShardConfig, hash_of, option
+from fclip.config import ShardConfig, hash_of, option, options_of
 from fclip.data.storage.unfinished import Journal
-from fclip.errors import ClipFailure, FclipError, UsageError
+from fclip.errors import ClipFailure, FclipError
+from fclip.registry import CAPTIONERS
 from fclip.runner.report import StageReport
 from fclip.runner.shards import run_shards
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WITHOUT_PROMPT = ("template", "human")
 ACCOUNTS = ("prompt_tokens", "completion_tokens", "cost_usd")
 
 
@@ -35,8 +35,8 @@ class Config(ShardConfig):
 
     template works offline from the landmarks and is the honest baseline; human passes a data set's own captions
     through, which count as having seen the label; openai asks any OpenAI-compatible server; video-llava (the paper's
-    choice), qwen3-vl, internvl ... or a local path run a model of transformers. Captions are label-blind unless
-    --label-aware is given.
+    choice), qwen3-vl, internvl ... or a local path run a model of transformers. Each has options of its own, which
+    `fclip caption --mllm NAME --help` shows. Captions are label-blind unless --label-aware is given.
 
     Example:  fclip caption --mllm template
               fclip caption --mllm video-llava --device cuda
@@ -46,45 +46,21 @@ class Config(ShardConfig):
         "template",
         "template, human, openai, video-llava, qwen3-vl ..., a hub id or a path; list = show them",
         output=True,
+        registry=CAPTIONERS,
     )
     faces: Path | None = option(None, "faces folder instead of the workspace's (template needs it)")
-    prompt: Path | None = option(None, "file with the prompt instead of the built-in one")
-    label_aware: bool = option(False, "show the label in the prompt, as the paper does (leaks it)", output=True)
-    allow_test_labels: bool = option(False, "allow --label-aware on test parts too")
-    batch_size: int = option(8, "clips that a transformers model describes at once")
-    max_tokens: int = option(100, "longest caption in tokens", output=True)
-    base_url: str | None = option(None, "server for --mllm openai, e.g. http://localhost:8000/v1")
-    model: str | None = option(None, "model name for --mllm openai", output=True)
-    concurrency: int = option(8, "requests at once for --mllm openai")
-    media: Literal["images", "video"] = option("images", "how --mllm openai sends the frames", output=True)
-    timeout: float = option(120.0, "seconds to wait for an answer of --mllm openai before asking again")
-    prices: tuple[float, ...] = option(
-        (), "USD per million prompt,completion tokens of --mllm openai, for the cost on record", output=True
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "weights of a transformers model")
-    quantize: Literal["none", "8bit", "4bit"] = option("none", "quantised weights (needs bitsandbytes)")
-    revision: str | None = option(None, "revision of a hub model", output=True)
-    allow_remote: bool = option(False, "let --mllm openai send faces to a server on another machine")
+    options: Any = options_of("mllm")
 
 
 def run(config: Config) -> StageReport:
-    """Caption every shard; with `--mllm list`, only list the back ends."""
-    from fclip.captions.base import list_captioners
-
-    if config.mllm == "list":
-        rows = [dataclasses.asdict(row) for row in list_captioners()]
-        return StageReport(
-            "caption", values={"captioners": rows}, lines=[f"{r['name']:14s} {r['needs']}" for r in rows]
-        )
+    """Caption every shard."""
     folder = stage_input(config, "frames")
-    if config.label_aware and config.mllm in WITHOUT_PROMPT:
-        raise UsageError(f"--mllm {config.mllm} has no prompt to show a label in; leave --label-aware out")
-    if config.label_aware and not config.allow_test_labels:
+    if shows_labels(config) and not config.options.allow_test_labels:
         _refuse_test_labels(folder)
     stage = CaptionStage(config)
-    if stage.backend.slow and not config.workers:
+    if stage.backend.expensive and not config.workers:
         config = dataclasses.replace(config, workers=1)  # it is busy enough, and a model fits into memory once
-    log.warning("captioner %s, %s", config.mllm, stage.backend.place)
+    log.warning("captioner %s, %s", config.mllm, stage.backend.runs_on)
     tasks = shard_tasks(folder, ".tar", "frames", config.limit)
     if stage.backend.needs_faces:
         faces = faces_folder(config)
@@ -95,9 +71,14 @@ def run(config: Config) -> StageReport:
     report = run_shards(stage, tasks, stage_output(config, "captions"), config)
     used = report.values.get("tally", {})
     report.lines += [f"{used[name]:,.6g} {name.replace('_', ' ')}" for name in ACCOUNTS if name in used]
-    if config.label_aware or config.mllm == "human":
+    if shows_labels(config) or stage.backend.saw_labels:
         report.lines.append("the captioner SAW THE LABELS: every caption, train, eval and report say so")
     return report
+
+
+def shows_labels(config: Config) -> bool:
+    """Whether the captioner is to be shown the labels."""
+    return bool(getattr(config.options, "label_aware", False))
 
 
 def faces_folder(config: Config) -> Path:
@@ -120,25 +101,15 @@ def _refuse_test_labels(folder: Path) -> None:
 class CaptionStage(ShardStage[Config]):
     """Caption the clips of a shard with one back end."""
 
-    name, version, suffix = "caption", 1, ".jsonl"
+    name, version, suffix = "caption", 2, ".jsonl"
 
     def load(self) -> Any:
         """The captioning back end."""
         from fclip.captions.base import create_captioner
         from fclip.engine.batches.devices import choose_device
 
-        c = self.config
-        options: dict[str, Any] = {}
-        if c.mllm not in WITHOUT_PROMPT:
-            options = {"prompt": c.prompt, "label_aware": c.label_aware, "max_tokens": c.max_tokens}
-            if c.mllm == "openai":
-                options |= {"base_url": c.base_url, "model": c.model, "concurrency": c.concurrency}
-                options |= {"allow_remote": c.allow_remote, "media": c.media}
-                options |= {"timeout": c.timeout, "prices": c.prices}
-            else:
-                options |= {"device": str(choose_device(c.device)), "batch_size": c.batch_size}
-                options |= {"dtype": c.dtype, "quantize": c.quantize, "revision": c.revision}
-        return create_captioner(c.mllm, **options)
+        device = str(choose_device(self.config.device))
+        return create_captioner(self.config.mllm, device, **vars(self.config.options))
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the JSONL of a shard. Dear captions are noted as they come, so that a run that is cut off and started
@@ -148,9 +119,9 @@ class CaptionStage(ShardStage[Config]):
 
         result = ShardResult()
         path = out.with_name(f".{task.stem}.unfinished")
-        journal = Journal(path, self.config.resume) if self.backend.slow else None
+        journal = Journal(path, self.config.resume) if self.backend.expensive else None
         records = []
-        for group in batches(self._inputs(task, result), self.backend.at_once):
+        for group in batches(self._inputs(task, result), self.backend.batch_size):
             for clip, found in zip(group, self._caption(group, journal), strict=True):
                 if isinstance(found, ClipFailure):
                     result.failed.append((clip.key, str(found)))
@@ -201,6 +172,6 @@ class CaptionStage(ShardStage[Config]):
                 except FclipError as failure:
                     result.failed.append((key, str(failure)))
                     continue
-                label = sample.info["label"] if self.config.label_aware else None
+                label = sample.info["label"] if shows_labels(self.config) else None
                 info = sample.info | {"strip": strip}
                 yield CaptionInput(key, sample.frames, np.asarray(sample.info["times"]), track, info, label)

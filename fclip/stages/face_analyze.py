@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fclip.config import ShardConfig, option
+from fclip.config import ShardConfig, option, options_of
 from fclip.errors import ClipFailure, FclipError
+from fclip.registry import FACE_BACKENDS
 from fclip.runner.report import StageReport
 from fclip.runner.shards import run_shards
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
@@ -38,25 +39,21 @@ class Config(ShardConfig):
     """
 
     backend: str = option(
-        "facexformer", "facexformer, mediapipe, lite, or one of another package; list = show them", output=True
+        "facexformer",
+        "facexformer, mediapipe, lite, or one of another package; list = show them",
+        output=True,
+        registry=FACE_BACKENDS,
     )
-    weights: Path | None = option(
-        None, "weights file of the back end (facexformer: .safetensors made by fclip convert)"
-    )
+    options: Any = options_of("backend")
     max_gap: int = option(3, "fill gaps of up to N frames without a face by interpolation", output=True)
     smooth: float = option(0.0, "steady landmarks and pose against jitter: 0 = off, 1 = usual strength", output=True)
     preview: int = option(0, "also write a contact sheet of the first N clips: frame, parsing, landmarks")
 
 
 def run(config: Config) -> StageReport:
-    """Analyse every shard; with `--backend list`, only list the back ends."""
+    """Analyse every shard."""
     from fclip.engine.batches.devices import choose_device, describe_device
-    from fclip.faces.registry import list_backends
 
-    if config.backend == "list":
-        rows = [row._asdict() for row in list_backends()]
-        lines = [f"{r['name']:12s} {r['state']:14s} {r['needs']}" for r in rows]
-        return StageReport("face-analyze", values={"backends": rows}, lines=lines)
     folder = stage_input(config, "frames")
     out = stage_output(config, "faces")
     tasks = shard_tasks(folder, ".tar", "frames", config.limit)
@@ -81,15 +78,15 @@ def run(config: Config) -> StageReport:
 class FacesStage(ShardStage[Config]):
     """Analyse the clips of a shard with one back end."""
 
-    name, version, suffix = "face-analyze", 1, ".h5"
+    name, version, suffix = "face-analyze", 2, ".h5"
 
     def load(self) -> Any:
         """The face back end."""
         from fclip.engine.batches.devices import choose_device
-        from fclip.faces.registry import create_backend
+        from fclip.faces.base import create_backend
 
         device = str(choose_device(self.config.device))
-        return create_backend(self.config.backend, device=device, weights=self.config.weights)
+        return create_backend(self.config.backend, device, **vars(self.config.options))
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the HDF5 part of a frames shard; a clip without any face fails."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import CommonConfig, option
 from fclip.errors import ClipFailure, UsageError
+from fclip.registry import CAPTIONERS, FACE_BACKENDS
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
@@ -46,16 +47,22 @@ class Config(CommonConfig):
     clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
     clip_weights: str | None = option(None, "tag or file of its weights instead of the default")
     crop: str | None = option(
-        None, "how to find the face: lite, mediapipe, or none for face crops [as in training; mediapipe, else lite]"
+        None,
+        "back end that finds the face, none for face crops; list = show them [as in training; mediapipe, else lite]",
+        registry=FACE_BACKENDS,
     )
-    backend: str | None = option(None, "face back end for parsing and landmarks [as in training]")
+    backend: str | None = option(
+        None, "face back end for parsing and landmarks [as in training]", registry=FACE_BACKENDS
+    )
     margin: float | None = option(None, "side of the crop / larger extent of the face [as in training]")
     all_faces: bool = option(False, "every face by itself, numbered through the video, not the main one")
     window: float = option(3.0, "seconds a window")
     stride: float = option(1.5, "seconds from window to window")
     smooth: float = option(0.0, "time constant in seconds of a running mean over windows; 0 = off")
     captions: str | None = option(
-        None, "who describes each window for models that read captions: template, none ... [as in training]"
+        None,
+        "who describes each window for models that read captions: template, none ... [as in training]",
+        registry=CAPTIONERS,
     )
     format: Literal["text", "json", "csv"] = option("text", "what to print (--json is the whole report)")
     out: Path | None = option(None, "also write the predictions to this .json, .jsonl or .csv file")
@@ -170,7 +177,7 @@ def summarise_video(source: Path, windows: Sequence[Prediction], classes: Sequen
 def render(predictor: VideoPredictor, config: Config, source: Path, windows: Sequence[Prediction], out: Path) -> None:
     """Write the annotated video: boxes, landmarks, probabilities at the time, and their timeline."""
     from fclip.data.media.video import open_source, write_video
-    from fclip.faces.registry import create_backend
+    from fclip.faces.base import create_backend
     from fclip.report.video.annotate import draw_frames
 
     samples = predictor.samples

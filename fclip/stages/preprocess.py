@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from fclip.config import ShardConfig, option
+from fclip.config import ShardConfig, option, options_of
 from fclip.errors import ClipFailure, FclipError, UsageError
+from fclip.registry import DATASETS, FACE_BACKENDS
 from fclip.runner.report import StageReport
 from fclip.runner.shards import run_shards
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
@@ -36,6 +37,9 @@ class Config(ShardConfig):
               fclip preprocess --dataset csv --source clips.csv --name mine --crop mediapipe --all-faces
     """
 
+    dataset: str | None = option(
+        None, "demo7, demo11, dfew, ferv39k, mafw, folder, csv ...; list = show them", registry=DATASETS
+    )
     source: Path | None = option(None, "folder (or CSV file) of the data set [<root>/<dataset>/source]")
     name: str | None = option(None, "name in the workspace; for folder and csv the source's own name by default")
     frames: str = option(
@@ -45,8 +49,12 @@ class Config(ShardConfig):
         output=True,
     )
     size: int = option(224, "side of the square frames in pixels", output=True)
-    crop: Literal["none", "lite", "mediapipe"] = option(
-        "none", "how to find the face; none = the whole frame (clips that are face crops already)", output=True
+    crop: str = option(
+        "none",
+        "face back end that finds the face: lite, mediapipe ...; none = the whole frame (clips that are face crops "
+        "already); list = show them",
+        output=True,
+        registry=FACE_BACKENDS,
     )
     all_faces: bool = option(
         False, "a clip for every face (KEY_face1, KEY_face2 ...), not only the main one", output=True
@@ -54,15 +62,9 @@ class Config(ShardConfig):
     margin: float = option(1.5, "side of the crop / larger extent of the face", output=True)
     quality: int = option(95, "JPEG quality of the film strips", output=True)
     shard_size: int = option(64, "clips a shard", output=True)
-    classes: tuple[str, ...] = option((), "class names in order, for folder and csv", output=True)
-    folds: int | None = option(None, "folds to draw where the data set has none of its own", output=True)
-    view: Literal["faces", "full"] = option("faces", "official face crops, or full frames", output=True)
-    media: str | None = option(None, "variant of the media folder, e.g. clip_224x224_16f", output=True)
-    subset: Literal["single", "compound"] = option("single", "MAFW: single or compound labels", output=True)
-    human_captions: bool = option(False, "MAFW: the lists with captions (drops most neutral clips)", output=True)
-    splits: Path | None = option(None, "split lists of another code base, labelled by index", output=True)
-    order: Literal["dferclip", "maedfer", "s2d"] | None = option(None, "class order of --splits", output=True)
     accept_mismatch: bool = option(False, "go on although the validation of the data set found errors")
+    options: Any = options_of("dataset")
+    crop_options: Any = options_of("crop")
 
 
 def run(config: Config) -> StageReport:
@@ -101,6 +103,10 @@ def _check(config: Config) -> None:
     if not 16 <= config.size <= 1024:
         raise UsageError(f"--size {config.size}: give 16 to 1024 pixels")
     cropping(config).plan  # noqa: B018  raises UsageError
+    if config.crop != "none":
+        from fclip.faces.base import check_detector
+
+        check_detector(config.crop)
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a way to find them: add --crop mediapipe or --crop lite")
 
@@ -126,10 +132,10 @@ def workspace_name(config: Config) -> str:
 
     if config.name:
         return config.name
-    if config.dataset in ("folder", "csv") and config.source:
-        return make_key(config.source.resolve().stem)
     if not config.dataset:
-        raise UsageError("name the data set with --dataset (demo7, demo11, dfew, ferv39k, mafw, folder, csv ...)")
+        raise UsageError(f"name the data set with --dataset ({', '.join(DATASETS.names())})")
+    if config.source and getattr(DATASETS.find(config.dataset), "named_by_source", False):
+        return make_key(config.source.resolve().stem)
     return config.dataset
 
 
@@ -141,23 +147,10 @@ def open_source(config: Config) -> Dataset:
     name = config.dataset or "demo7"
     source = config.source
     if source is None:
-        if name in ("demo7", "demo11"):
-            source = require_folder(config.root / name / "source", "source", config)
-        else:
+        if not getattr(DATASETS.find(name), "in_workspace", False):
             raise UsageError(f"--dataset {name} needs --source DIR, the folder that holds it")
-    return open_dataset(
-        name,
-        source,
-        classes=config.classes or None,
-        seed=config.seed,
-        folds=config.folds,
-        view=config.view,
-        media=config.media,
-        subset=config.subset,
-        captions=config.human_captions,
-        splits=config.splits,
-        order=config.order,
-    )
+        source = require_folder(config.root / name / "source", "source", config)
+    return open_dataset(name, source, **vars(config.options))
 
 
 def _validate(dataset: Dataset, config: Config, out: Path) -> list[str]:
@@ -209,9 +202,9 @@ class FramesStage(ShardStage[Config]):
         """The face detector; None without cropping."""
         if self.config.crop == "none":
             return None
-        from fclip.faces.registry import create_detector
+        from fclip.faces.base import create_detector
 
-        return create_detector(self.config.crop, device="cpu")
+        return create_detector(self.config.crop, **vars(self.config.crop_options))
 
     def fingerprint(self) -> dict[str, Any]:
         """The detector's weights; the name of the data set."""

@@ -22,6 +22,7 @@ class Config(CommonConfig):
     """
 
     dataset: Literal["demo7", "demo11"] | None = option("demo7", "which data set", output=True)
+    seed: int = option(0, "seed of everything random", output=True)
     clips: int = option(350, "number of clips", output=True)
     out: Path | None = option(None, "output folder instead of <root>/<dataset>/source")
     workers: int = option(0, "worker processes; 0 = one per CPU core")

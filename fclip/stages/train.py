@@ -8,6 +8,7 @@ from pathlib import Path
 from fclip.config import CommonConfig, option
 from fclip.engine.train.options import TrainOptions
 from fclip.errors import UsageError
+from fclip.registry import VARIANTS
 from fclip.runner.report import StageReport
 from fclip.runner.workspace import dataset_folder, features_folder, find_dataset, require_folder, run_folder
 
@@ -24,7 +25,7 @@ class Config(TrainOptions, CommonConfig):
     """
 
     fold: str = option("1", "fold to train on, or all")
-    seed: tuple[int, ...] = option((0,), "seed, or several: 0,1,2")  # type: ignore[assignment]
+    seed: tuple[int, ...] = option((0,), "seed, or several: 0,1,2")
     input: str | None = option(None, "packed folder, or its URL (s3:// ...), instead of the workspace's", flag="--in")
     out: Path | None = option(None, "run folder instead of <root>/runs/...")
     resume: bool = option(True, "go on from the run's last checkpoint")
@@ -34,9 +35,10 @@ def run(config: Config) -> StageReport:
     """Train every fold and seed asked for; finished runs are kept."""
     from fclip.data.storage.folds import caption_source
     from fclip.engine.train.run import Job, train_run
-    from fclip.schema import as_json
+    from fclip.schema import as_json, parse_options
 
     options = config.train_options()
+    VARIANTS.make_options(options.variant, parse_options(options.set))  # a wrong one is told before anything is read
     packed = require_folder(config.input or dataset_folder(config) / "packed", "packed", config)
     dataset = config.dataset or (packed.parent.name if config.input else find_dataset(config))
     runs = planned_runs(config, dataset, packed)

@@ -12,6 +12,7 @@ from fclip.config import CommonConfig, config_dict, hash_of, option
 from fclip.data.storage.folds import caption_source, clip_frames, data_hash
 from fclip.engine.train.options import TrainOptions
 from fclip.errors import FclipError, UsageError
+from fclip.registry import VARIANTS
 from fclip.runner.report import StageReport
 from fclip.runner.workspace import features_folder, list_shards, require_folder, run_folder
 
@@ -33,8 +34,10 @@ class Config(TrainOptions, CommonConfig):
     """
 
     fold: str = option("1", "fold of --pretrain to train on; every fold of --test is tested")
-    seed: tuple[int, ...] = option((0,), "seed, or several: 0,1,2")  # type: ignore[assignment]
-    variant: str = option("dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True)
+    seed: tuple[int, ...] = option((0,), "seed, or several: 0,1,2")
+    variant: str = option(
+        "dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True, registry=VARIANTS
+    )
     pretrain: str = option("none", "data set to train on, or none", output=True)
     test: str | None = option(None, "data set to test on [--dataset]", output=True)
     objective: Literal["labels", "captions"] = option(
@@ -150,7 +153,7 @@ def source_model(
     options = config.source_options()
     if config.pretrain == "none":
         frames = options.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
-        variant = options.variant if options.variant.startswith("zeroshot-") else "zeroshot-clip"
+        variant = "zeroshot-clip" if VARIANTS.property(options.variant, "trains", True) else options.variant
         return build_model(dataclasses.replace(options, variant=variant), classes, frames), None
     there = config.root / config.pretrain / "packed"
     source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))

@@ -35,6 +35,7 @@ NOTE = "frames with a face and its landmarks after MediaPipe; difference as a sh
 
 def make_lite(out: Path, seed: int = 0, clips: int = LITE_CLIPS, **amounts: int) -> dict[str, Any]:
     """Render, train, write `out`/lite.safetensors and return the held-out figures: whole frames, then tight crops."""
+    from fclip.faces.base import WeightsOptions
     from fclip.faces.lite.backend import LiteBackend
     from fclip.faces.lite.network import save_lite
     from fclip.synth.pool import HELD_OUT, TRAINING, class_names, make_pool
@@ -46,7 +47,7 @@ def make_lite(out: Path, seed: int = 0, clips: int = LITE_CLIPS, **amounts: int)
         pool = make_pool(work / "train", clips, LITE_FRAMES, TRAINING, class_names(), LITE_SIZE)
         networks = train_lite(pool, seed, **amounts)
         save_lite(out / "lite.safetensors", networks, seed=seed, clips=clips)
-        backend = LiteBackend(weights=out / "lite.safetensors")
+        backend = LiteBackend(WeightsOptions(out / "lite.safetensors"))
         held = min(HELD_LITE, clips)
         frames = make_pool(work / "frames", held, 4, HELD_OUT, class_names())
         crops = make_pool(work / "crops", held, 4, HELD_OUT, class_names(), 80, 0.65)
@@ -125,8 +126,8 @@ def _compare(lite: LiteBackend, other: Any, frames: np.ndarray, times: np.ndarra
 
 def measure_real(out: Path) -> dict[str, Any] | None:
     """`real_figures` of the weights in `out`, or None where there are no samples or no MediaPipe to compare with."""
+    from fclip.faces.base import WeightsOptions, create_backend
     from fclip.faces.lite.backend import LiteBackend
-    from fclip.faces.registry import create_backend
 
     samples = Path(os.environ.get("FCLIP_SAMPLES") or SAMPLES)
     if not samples.is_dir():
@@ -137,7 +138,7 @@ def measure_real(out: Path) -> dict[str, Any] | None:
     except FclipError as error:
         logger.info("not measured on real faces: %s", error)
         return None
-    return real_figures(LiteBackend(weights=out / "lite.safetensors"), other, samples)
+    return real_figures(LiteBackend(WeightsOptions(out / "lite.safetensors")), other, samples)
 
 
 def main(arguments: list[str] | None = None) -> None:

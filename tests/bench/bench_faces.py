@@ -21,12 +21,11 @@ import torch
 from safetensors.torch import save_file
 
 from fclip.errors import FclipError
-from fclip.faces.base import milliseconds
+from fclip.faces.base import WeightsOptions, create_backend, milliseconds
 from fclip.faces.facexformer.backend import FaceXFormerBackend, normalise
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.faces.maps import STYLES, landmark_images, parsing_images
 from fclip.faces.mediapipe.backend import MediaPipeBackend, _quiet
-from fclip.faces.registry import create_backend
 
 CLIP = 16
 SAMPLES = Path(os.environ.get("FCLIP_SAMPLES") or Path(__file__).resolve().parents[3] / "shared" / "samples")
@@ -50,7 +49,7 @@ def make_backend(device: str, folder: str) -> FaceXFormerBackend:
     network.pe_layer.positional_encoding_gaussian_matrix.normal_()
     path = Path(folder) / "facexformer.safetensors"
     save_file(network.state_dict(), str(path))
-    return FaceXFormerBackend(device, path)
+    return FaceXFormerBackend(WeightsOptions(path), device)
 
 
 def facexformer(device: str, batches: tuple[int, ...], repeats: int) -> None:

@@ -7,27 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fclip.captions.base import CaptionInput, create_captioner, list_captioners
+from fclip.captions.base import CaptionInput, create_captioner
 from fclip.captions.captioners.answers import nonsense, tidy
 from fclip.captions.captioners.prompts import load_prompt
 from fclip.captions.probe.lengths import length_statistics, length_summary
 from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.records import CaptionRecord
+from fclip.registry import CAPTIONERS
 
 
 def test_list_names_what_can_be_made() -> None:
-    names = [row.name for row in list_captioners()]
+    names = CAPTIONERS.names()
     assert names[:3] == ["template", "human", "openai"]
     assert {"video-llava", "qwen3-vl", "internvl", "llava-onevision", "llava-next-video", "smolvlm2"} <= set(names)
-    assert all(row.needs for row in list_captioners())
+    assert all(row["needs"] for row in CAPTIONERS.table())
 
 
 def test_unknown_captioner_and_option() -> None:
     with pytest.raises(
-        UsageError, match="unknown captioner 'templat'; there are: template, human, openai, video-llava"
+        UsageError,
+        match=r"unknown captioner 'templat'; did you mean template\? there are: template, human, openai, video-llava",
     ):
         create_captioner("templat")
-    with pytest.raises(UsageError, match="captioner 'template'.*'colour'"):
+    with pytest.raises(UsageError, match="captioner template: unknown option 'colour'"):
         create_captioner("template", colour="red")
     with pytest.raises(UsageError, match="needs --base-url"):
         create_captioner("openai")

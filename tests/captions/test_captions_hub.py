@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tiny_models import SAVERS
 
-from fclip.captions.base import CaptionInput, create_captioner, model_table, named_models
-from fclip.captions.captioners.hub import HubCaptioner
+from fclip.captions.base import CaptionInput, create_captioner
+from fclip.captions.captioners.hub import HubCaptioner, HubOptions, model_table, named_models
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
 from fclip.records import CaptionRecord
 
@@ -149,7 +149,7 @@ def test_damaged_weights_are_refused(saved: Callable[[str], Path], tmp_path: Pat
     shutil.copytree(saved("llava-onevision"), folder)
     (folder / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(FclipError, match="cannot be loaded"):
-        HubCaptioner(str(folder))
+        HubCaptioner(str(folder), HubOptions())
 
 
 def test_quantization_needs_its_package(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:

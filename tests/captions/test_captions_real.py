@@ -56,7 +56,7 @@ COURSES = {  # name -> blendshapes that make it up, channels that read it, and h
 
 @pytest.fixture(scope="module")
 def backend(models_dir: Path):
-    from fclip.faces.registry import create_backend
+    from fclip.faces.base import create_backend
 
     return create_backend("mediapipe", weights=models_dir / "face_landmarker.task")
 

@@ -57,7 +57,17 @@ def test_dry_run_prints_the_resolved_configuration(tmp_path):
     ("arguments", "code", "message"),
     [
         (["train", "--no-such-option"], 2, "No such option"),
-        (["preprocess", "--crop", "magic", "--dataset", "demo7"], 2, "'mediapipe'"),
+        (["preprocess", "--crop", "magic", "--dataset", "demo7"], 2, "unknown face back end 'magic'"),
+        (["trian"], 2, "did you mean train?"),
+        (["train", "--variant", "star-dager"], 2, "did you mean star-dagger"),
+        (["train", "--epochs", "many"], 2, "--epochs: epochs = 'many' is not a valid int"),
+        (["train", "--select", "first"], 2, "choose one of last, val, best-on-test"),
+        (["train", "--variant", "star", "--set", "scael=1"], 2, "did you mean scale"),
+        (["caption", "--mllm", "templat"], 2, "did you mean template?"),
+        (["caption", "--max-tokens", "50"], 2, "is an option of captioner openai, video-llava"),
+        (["caption", "--mllm", "openai", "--media", "gif"], 2, "choose one of images, video"),
+        (["preprocess", "--dataset", "dfew", "--folds", "3"], 2, "option of data set crema-d, ravdess, folder"),
+        (["refine", "--seed", "5"], 2, "No such option"),
         (["train", "--config", "missing.toml"], 2, "no such configuration file"),
         (["train"], 2, "holds no data set"),
         (["train", "--dataset", "demo7"], 1, "fclip pack --dataset demo7"),
@@ -72,7 +82,7 @@ def test_dry_run_prints_the_resolved_configuration(tmp_path):
         (["predict", "x.mp4"], 2, "--checkpoint"),
         (["predict", "x.mp4", "--checkpoint", "nowhere"], 1, "no such file"),
         (["zeroshot"], 2, "--test"),
-        (["convert", "a", "b", "--from", "magic"], 2, "choose one of"),
+        (["convert", "a", "b", "--from", "openaii"], 2, "did you mean openai?"),
         (["inspect", "nowhere"], 1, "no such file"),
     ],
 )
@@ -84,3 +94,38 @@ def test_errors_are_one_line_with_the_remedy(arguments, code, message, tmp_path,
     lines = [line for line in result.output.splitlines() if line.startswith("fclip ")]
     assert len(lines) <= 1
     assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_the_options_of_the_chosen_thing_only():
+    plain, openai = (runner.invoke(app, ["caption", *more, "--help"]).output for more in ([], ["--mllm=openai"]))
+    assert "--base-url" in openai and "Options of --mllm openai" in openai
+    assert "--base-url" not in plain
+
+
+def test_options_of_a_thing_come_from_file_and_environment_too(tmp_path, monkeypatch):
+    file = tmp_path / "c.toml"
+    file.write_text("seed = 3\n[caption]\nmllm = 'openai'\nbase-url = 'http://localhost:1/v1'\nmax-tokens = 7\n")
+    monkeypatch.setenv("FCLIP_MAX_TOKENS", "9")
+    command = ["caption", "--config", str(file), "--model", "m", "--dry-run"]
+    config = json.loads(runner.invoke(app, command).output)["config"]
+    assert (config["mllm"], config["options"]["max_tokens"], config["options"]["model"]) == ("openai", 9, "m")
+    other = json.loads(runner.invoke(app, ["caption", "--config", str(file), "--mllm", "template", "--dry-run"]).output)
+    assert other["config"]["options"] == {}, "what a file holds for another captioner is not used"
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [("FCLIP_VARIENT", "did you mean FCLIP_VARIANT"), ("FCLIP_MAX_TOKEN", "did you mean FCLIP_MAX_TOKENS")],
+)
+def test_misspelt_variables_are_told(variable, message, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable, "x")
+    result = runner.invoke(app, ["eval", "--root", str(tmp_path)])
+    assert result.exit_code == 2 and message in result.output
+
+
+@pytest.mark.parametrize(
+    "variable", ["FCLIP_MODELS", "FCLIP_WEIGHTS", "FCLIP_CACHE", "FCLIP_EPOCHS", "FCLIP_MAX_TOKENS"]
+)
+def test_variables_of_other_uses_and_commands_are_left_alone(variable, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    assert "fclip train" in runner.invoke(app, ["eval", "--root", str(tmp_path)]).output

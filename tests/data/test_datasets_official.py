@@ -120,7 +120,7 @@ def test_mafw_single(tmp_path: Path, splits: str) -> None:
 def test_mafw_captioned_lists(tmp_path: Path) -> None:
     """`--human-captions` takes the clips of the caption lists only: no neutral ones."""
     layouts.write_mafw(tmp_path)
-    dataset = open_dataset("mafw", tmp_path, captions=True)
+    dataset = open_dataset("mafw", tmp_path, human_captions=True)
     check_sound(dataset)
     assert len(dataset.clips) == 50 and all(clip.caption for clip in dataset.clips)
     assert dataset.published == "mafw/single-captions"

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from release_layouts import check_sound, labels_of, write_text
 
-from fclip.data.layouts import dataset_names, open_dataset
+from fclip.data.layouts import open_dataset
 from fclip.data.layouts.base import class_names, inside, unique_keys
 from fclip.data.layouts.grouping import draw_parts
 from fclip.data.layouts.validation import validate
@@ -21,6 +21,7 @@ from fclip.data.media.sampling import SamplingPlan
 from fclip.data.media.video import read_clip
 from fclip.errors import FclipError, UsageError
 from fclip.records import check_key
+from fclip.registry import DATASETS
 
 # --- own data -------------------------------------------------------------------------------------------------------
 
@@ -206,12 +207,14 @@ def test_damaged_rendered(tmp_path: Path, changes: dict[str, object]) -> None:
 
 def test_the_door(tmp_path: Path) -> None:
     """Unknown names, missing folders and options that do not apply."""
-    assert {"demo7", "demo11", "dfew", "ferv39k", "mafw", "crema-d", "ravdess", "folder", "csv"} == set(dataset_names())
+    assert {"demo7", "demo11", "dfew", "ferv39k", "mafw", "crema-d", "ravdess", "folder", "csv"} == set(
+        DATASETS.names()
+    )
     with pytest.raises(UsageError, match="did you mean ferv39k"):
         open_dataset("ferv39", tmp_path)
     with pytest.raises(FclipError, match="no such file or folder"):
         open_dataset("dfew", tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="--order does not apply to --dataset folder"):
+    with pytest.raises(UsageError, match="data set folder: unknown option 'order'; there are: classes, folds, seed"):
         open_dataset("folder", tmp_path, order="s2d")
 
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fclip.cli.app import app
-from fclip.models.registry import check_options, find_variant
+from fclip.registry import VARIANTS
 from fclip.report.published import find_table, published_methods
 from fclip.schema import parse_options
 
@@ -65,7 +65,7 @@ def test_every_command_of_every_target_is_valid(file, target, settings, tmp_path
             variant = config["variant"]
             if words[0] == "zeroshot" and config["pretrain"] == "none" and not variant.startswith("zeroshot-"):
                 variant = "zeroshot-clip"
-            check_options(parse_options(tuple(config["set"])), find_variant(variant).options, variant)
+            VARIANTS.make_options(variant, parse_options(tuple(config["set"])))
         if words[0] == "report" and config["table"]:
             find_table(config["table"])
 

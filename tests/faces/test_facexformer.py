@@ -17,12 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fclip.errors import ClipFailure, FclipError
-from fclip.faces.base import BatchFaceBackend, analyze_clips
+from fclip.faces.base import BatchFaceBackend, WeightsOptions, analyze_clips, create_backend
 from fclip.faces.facexformer import checkpoint
 from fclip.faces.facexformer.backend import FaceXFormerBackend, _is_out_of_memory, _picture, _Work, normalise
 from fclip.faces.facexformer.checkpoint import convert_checkpoint, load_network
 from fclip.faces.facexformer.network import FaceXFormer
-from fclip.faces.registry import create_backend
 from fclip.records import FaceTrack
 
 HEADS = {
@@ -189,7 +188,7 @@ def test_another_runtime_error_is_not_hidden(backend: FaceXFormerBackend, monkey
 
 def test_bfloat16_is_close(weights: Path, backend: FaceXFormerBackend) -> None:
     """On random weights, which spread landmarks over the picture: they move by under 1 % of its side in the mean."""
-    half = FaceXFormerBackend(weights=weights, dtype=torch.bfloat16)
+    half = FaceXFormerBackend(WeightsOptions(weights), dtype=torch.bfloat16)
     assert half.fingerprint["dtype"] == "bfloat16" != backend.fingerprint["dtype"]
     assert half.fingerprint["weights"] == backend.fingerprint["weights"]
     clip = _clip(1)

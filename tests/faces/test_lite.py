@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.errors import ClipFailure, FclipError
-from fclip.faces.base import FaceBackend, FaceDetector
+from fclip.faces.base import FaceBackend, FaceDetector, WeightsOptions, create_backend
 from fclip.faces.boxes import intersection_over_union
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_box
 from fclip.faces.lite.backend import WEIGHTS, LiteBackend
 from fclip.faces.lite.network import FaceFinder, FaceReader, LiteNetworks, load_lite, save_lite, soft_argmax
-from fclip.faces.registry import create_backend
 from fclip.records import PARSING_CLASSES
 from fclip.synth.augment import pictures_without_face
 from fclip.synth.pool import HELD_OUT, Pool, class_names, make_pool
@@ -187,7 +186,7 @@ def test_damaged_weights_are_named(tmp_path: Path, content: bytes | None) -> Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(FclipError, match="bad.safetensors"):
-        LiteBackend(weights=path)
+        LiteBackend(WeightsOptions(path))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
     save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(FclipError, match="make weights"):
-        LiteBackend(weights=tmp_path / "other.safetensors")
+        LiteBackend(WeightsOptions(tmp_path / "other.safetensors"))
 
 
 def test_network_shapes_and_soft_argmax() -> None:

@@ -14,11 +14,10 @@ import pytest
 from fclip.data.storage.packed import PackedSample
 from fclip.data.storage.sheet import draw_clips
 from fclip.errors import ClipFailure, FclipError
-from fclip.faces.base import FaceBackend, FaceDetector
+from fclip.faces.base import FaceBackend, FaceDetector, create_backend
 from fclip.faces.crop import crop_faces
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_parts
 from fclip.faces.mediapipe.mesh import matrix_to_pose
-from fclip.faces.registry import create_backend
 from fclip.faces.tracker import find_face_track, find_face_tracks
 from fclip.faces.tracks import fill_gaps
 from fclip.files import resource_json
@@ -238,7 +237,7 @@ def test_wrong_model_in_the_models_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_nothing_on_stderr_not_even_at_exit(samples: Path, models_dir: Path) -> None:
     script = (
-        "import numpy as np; from PIL import Image; from fclip.faces.registry import create_backend\n"
+        "import numpy as np; from PIL import Image; from fclip.faces.base import create_backend\n"
         f"image = np.asarray(Image.open({str(samples / 'images' / 'single_face.jpg')!r}).convert('RGB'))[None]\n"
         "backend = create_backend('mediapipe'); print(backend.analyze(image).confidence[0])"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fclip import registry
+from fclip.config import option
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
-from fclip.faces import registry
-from fclip.faces.base import FaceBackend, FaceDetector, analyze_clips, check_frames, milliseconds
-from fclip.faces.registry import create_backend, create_detector, list_backends
+from fclip.faces.base import (
+    FaceBackend,
+    FaceDetector,
+    analyze_clips,
+    check_frames,
+    create_backend,
+    create_detector,
+    milliseconds,
+)
 from fclip.records import FaceTrack
+from fclip.registry import FACE_BACKENDS, register
 
 CLIP = np.full((3, 8, 10, 3), 90, np.uint8)
 
 
+@dataclass(frozen=True)
+class Level:
+    """Its options."""
+
+    level: int = option(50, "what is bright", output=True)
+
+
+@register(Level)
 class Thresholds:
     """A back end of one's own: bright pixels are skin. What the documentation promises: 30 lines are enough."""
 
     name = "thresholds"
 
-    def __init__(self, device: str = "cpu", weights: str | Path | None = None, level: int = 50) -> None:
-        self.level = level
-        self.fingerprint = {"backend": self.name, "level": str(level)}
+    def __init__(self, options: Level = Level(), device: str = "cpu") -> None:
+        self.level = options.level
+        self.fingerprint = {"backend": self.name, "level": str(self.level)}
 
     def analyze(self, frames: np.ndarray, times: np.ndarray | None = None) -> FaceTrack:
         parsing = (check_frames(frames).mean(-1) > self.level).astype(np.uint8)
@@ -50,15 +68,21 @@ class Together(Thresholds):
 @pytest.fixture
 def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
-        EntryPoint("thresholds", f"{__name__}:Thresholds", registry.GROUP),
-        EntryPoint("broken", "no_such_package:Backend", registry.GROUP),
-        EntryPoint("lite", f"{__name__}:Thresholds", registry.GROUP),  # must not take a built-in name
+        EntryPoint("thresholds", f"{__name__}:Thresholds", FACE_BACKENDS.group),
+        EntryPoint("broken", "no_such_package:Backend", FACE_BACKENDS.group),
+        EntryPoint("lite", f"{__name__}:Thresholds", FACE_BACKENDS.group),  # must not take a built-in name
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.GROUP else [])
+    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == FACE_BACKENDS.group else [])
+
+
+def states() -> dict[str, str]:
+    return {row["name"]: row["state"] for row in FACE_BACKENDS.table()}
 
 
 def test_unknown_name_lists_all_names(third_party: None) -> None:
-    with pytest.raises(UsageError, match="'nose'.*facexformer, mediapipe, lite, broken, thresholds"):
+    with pytest.raises(
+        UsageError, match="unknown face back end 'nose'.*facexformer, mediapipe, lite, broken, thresholds"
+    ):
         create_backend("nose")
 
 
@@ -67,9 +91,9 @@ def test_third_party_back_end(third_party: None) -> None:
     assert isinstance(backend, FaceBackend) and not isinstance(backend, FaceDetector)
     assert backend.fingerprint["level"] == "60"
     assert backend.analyze(CLIP).parsing.all()
-    rows = {row.name: row for row in list_backends()}
-    assert rows["thresholds"].needs == f"from {__name__}:Thresholds"
-    assert "bundled" in rows["lite"].needs
+    rows = {row["name"]: row for row in FACE_BACKENDS.table()}
+    assert rows["thresholds"]["needs"] == f"from {__name__}:Thresholds"
+    assert "bundled" in rows["lite"]["needs"]
     with pytest.raises(UsageError, match="cannot find faces in whole pictures"):
         create_detector("thresholds")
 
@@ -83,20 +107,20 @@ def test_mediapipe_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'fclip\[mediapipe\]'"):
         create_backend("mediapipe")
-    assert {row.name: row.state for row in list_backends()}["mediapipe"] == "not installed"
+    assert states()["mediapipe"] == "not installed"
 
 
 def test_state_tells_what_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FCLIP_MODELS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "find_spec", lambda name: object())
-    assert {row.name: row.state for row in list_backends()} == {
+    assert states() == {
         "facexformer": "no weights yet",
         "mediapipe": "no weights yet",
         "lite": "ready",
     }
     (tmp_path / "facexformer.safetensors").touch()
-    assert next(row.state for row in list_backends() if row.name == "facexformer") == "ready"
+    assert states()["facexformer"] == "ready"
 
 
 def test_clips_one_by_one_and_together() -> None:

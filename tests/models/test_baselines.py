@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fclip.errors import FclipError, UsageError
-from fclip.models import load_model
+from fclip.models import create_model, load_model
 from fclip.models.backbone.clip import load_clip
 from fclip.models.baselines.emoclip import cut_tokens
 from fclip.models.checkpoint import save_checkpoint
 from fclip.models.heads import contrastive_loss, same_text
-from fclip.models.registry import create_model
 
 CLASSES = ("happiness", "sadness", "anger")
 CAPTIONS = ["the mouth opens", "the eyebrows rise slowly", "the mouth opens", "the lips press together"]

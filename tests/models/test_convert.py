@@ -24,11 +24,11 @@ from fclip.data.storage.shards import parse_frame_sample, read_shard
 from fclip.data.storage.splits import Splits, write_classes, write_splits
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.errors import FclipError, UsageError
-from fclip.models import load_model
+from fclip.models import create_model, load_model
 from fclip.models.backbone.clip import load_clip
-from fclip.models.convert import KINDS, convert
+from fclip.models.convert import convert
 from fclip.models.convert.words import recover_texts
-from fclip.models.registry import create_model
+from fclip.registry import CONVERTERS
 from fclip.stages import evaluate
 from tests.data.storage_files import packed_shard
 
@@ -362,7 +362,7 @@ def test_an_archive_of_another_model_is_refused(tmp_path: Path, clip_file: Path,
     }
     for source, state in states.items():
         torch.save({"state_dict": state}, tmp_path / "a.pth")
-        for kind in KINDS:
+        for kind in CONVERTERS.names():
             same = {source, kind} in ({"openai", "farl"}, {"coop", "cocoop"})
             if kind != source and not same:
                 with pytest.raises(FclipError) as error:

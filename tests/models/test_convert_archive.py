@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fclip.errors import FclipError
-from fclip.models.convert import KINDS, convert
+from fclip.models.convert import convert
 from fclip.models.convert.archive import open_archive
 from fclip.models.convert.pickles import StandIn, StoredTensor
+from fclip.registry import CONVERTERS
 
 TENSORS = {
     "a.weight": torch.arange(12.0).reshape(3, 4),
@@ -192,7 +193,7 @@ def test_the_hostile_pickle_would_have_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(CONVERTERS.names()))
 def test_truncated_files_are_refused(tmp_path: Path, zipped: bool, kind: str) -> None:
     path, out = tmp_path / "a.pth", tmp_path / "out.safetensors"
     torch.save({"state_dict": TENSORS}, path, _use_new_zipfile_serialization=zipped)

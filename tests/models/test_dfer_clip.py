@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
-from fclip.models import load_model
+from fclip.models import create_model, load_model
 from fclip.models.backbone.clip import load_clip
 from fclip.models.baselines.descriptions import class_texts, read_descriptions
 from fclip.models.baselines.prompt_learner import PromptLearner, place_context
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.checkpoint import save_checkpoint
-from fclip.models.registry import create_model
 
 CLASSES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 

@@ -13,7 +13,7 @@ from fclip.models import create_model
 from fclip.models.backbone.clip import LoadedClip, clip_config
 from fclip.models.base import ExpressionModel, ModelSpec
 from fclip.models.finecliper.model import FineCliper, Options
-from fclip.models.registry import find_variant
+from fclip.registry import VARIANTS as KNOWN
 
 COUNTS = {"base": 13_824_768, "star": 19_963_008, "dagger": 14_086_912, "star-dagger": 20_225_152}
 
@@ -77,7 +77,7 @@ def full_size() -> LoadedClip:
 
 def count(clip: LoadedClip, variant: str, **options: object) -> ExpressionModel:
     with torch.device("meta"):
-        return find_variant(variant).build(ModelSpec(variant, clip, CLASSES, 16, Options(**options)))  # type: ignore
+        return KNOWN.find(variant)(ModelSpec(variant, clip, CLASSES, 16, Options(**options)))  # type: ignore
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -10,13 +10,14 @@ import torch
 from small_clip import CLASSES, FRAMES, SMALL, VARIANTS, build, make_batch
 
 from fclip.errors import FclipError, UsageError
-from fclip.models import create_model, variants
+from fclip.models import create_model
 from fclip.models.backbone.clip import encode_text
 from fclip.models.finecliper.model import label_prompts
+from fclip.registry import VARIANTS as KNOWN
 
 
 def test_every_variant_is_registered_under_its_functions_name() -> None:
-    assert set(VARIANTS) < set(variants())
+    assert set(VARIANTS) < set(KNOWN.names())
     for variant in VARIANTS:
         model = build(variant)
         assert (model.variant, model.classes, model.frames, model.clip_name) == (variant, CLASSES, FRAMES, SMALL)
@@ -27,17 +28,17 @@ def test_every_variant_is_registered_under_its_functions_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"variant": "star-daggr"}, r"unknown variant 'star-daggr' \(did you mean star-dagger.*variants: base, star"),
+        ({"variant": "star-daggr"}, r"unknown variant 'star-daggr'; did you mean star-dagger.*there are: base, star"),
         (
             {"negativ_word": "less"},
-            r"no option 'negativ_word' \(did you mean negative_word\?\); options: text_adapters",
+            r"variant star-dagger: unknown option 'negativ_word'; did you mean negative_word\?",
         ),
-        ({"frobnicate": 1}, "no option 'frobnicate'; options"),
-        ({"text_adapters": "all"}, "option text_adapters .*must be one of none, positive, both, got 'all'"),
-        ({"scale": "big"}, "option scale .*must be float, got 'big'"),
-        ({"scale": True}, "option scale .*must be float, got True"),
-        ({"video_adapters": 1}, "option video_adapters .*must be bool, got 1"),
-        ({"fusion_weights": [1, "a"]}, r"option fusion_weights .*must be list\[float\] \| None"),
+        ({"frobnicate": 1}, "unknown option 'frobnicate'; there are: text_adapters"),
+        ({"text_adapters": "all"}, "text_adapters = 'all'; choose one of none, positive, both"),
+        ({"scale": "big"}, "variant star-dagger: scale = 'big' is not a valid float"),
+        ({"scale": True}, "scale = True is not a valid float"),
+        ({"video_adapters": 1}, "video_adapters = 1 is not a valid bool"),
+        ({"fusion_weights": [1, "a"]}, r"fusion_weights = .*is not a valid list\[float\]"),
         ({"fusion_weights": [1.0]}, "fusion_weights must be 4 numbers >= 0, not all 0, for frames, parsing, landmarks"),
         ({"fusion_weights": [0, 0, 0, 0]}, "fusion_weights must be 4 numbers"),
         ({"tau": 0}, "option tau must be greater than 0, got 0"),

@@ -25,9 +25,10 @@ def server() -> Iterator[Any]:
         yield httpd
 
 
-def run(root: Path, server: Any, out: Path, **options: Any):
-    common = {"root": root, "dataset": "demo7", "mllm": "openai", "base_url": server.url, "limit": 7, "out": out}
-    return caption.run(caption.Config(**common, concurrency=1, **options))
+def run(root: Path, server: Any, out: Path, input: Path | None = None, **options: Any):
+    common = {"root": root, "dataset": "demo7", "mllm": "openai", "limit": 7, "out": out}
+    asking = {"base_url": server.url, "concurrency": 1, **options}
+    return caption.run(caption.Config(**common, input=input, options=asking))
 
 
 def names(folder: Path) -> set[str]:
@@ -87,8 +88,8 @@ def test_labels_are_shown_only_where_asked_and_the_record_says_so(workspace, ser
             assert all(record.label_shown is shown for record in read_captions(path).values())
     texts = [body["messages"][0]["content"][-1]["text"] for body in server.bodies]
     assert sum("Annotation" in text for text in texts) == 7
-    with pytest.raises(UsageError, match="--mllm template has no prompt"):
-        caption.run(caption.Config(root=workspace, dataset="demo7", label_aware=True, out=tmp_path / "t"))
+    with pytest.raises(UsageError, match="captioner template: unknown option 'label_aware'"):
+        caption.Config(root=workspace, dataset="demo7", options={"label_aware": True}, out=tmp_path / "t")
 
 
 def test_train_says_that_captions_saw_the_label(workspace, tmp_path, monkeypatch):

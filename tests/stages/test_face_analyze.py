@@ -14,10 +14,12 @@ from fclip.stages import face_analyze
 PACKAGE = """
 import numpy as np
 from fclip.records import FaceTrack
+from fclip.registry import register
 
+@register()
 class Blinkered:
     name = "blinkered"
-    def __init__(self, device="cpu", weights=None):
+    def __init__(self, options, device):
         self.fingerprint = {"backend": self.name, "version": "1"}
 
     def analyze(self, frames, times=None):
@@ -98,9 +100,13 @@ def test_help_names_the_extra_to_install(monkeypatch):
     assert "pip install 'fclip[mediapipe]'" in shown, "square brackets are no markup"
 
 
-def test_list_names_state_and_need(installed, tmp_path):
-    report = run(tmp_path, tmp_path / "x", backend="list")
-    rows = {row["name"]: row for row in report.values["backends"]}
+def test_list_names_state_and_need(installed):
+    from typer.testing import CliRunner
+
+    from fclip.cli.app import app
+
+    invoked = [CliRunner().invoke(app, ["face-analyze", "--backend", "list", *more]) for more in ([], ["--json"])]
+    rows = {row["name"]: row for row in json.loads(invoked[1].output)["backend"]}
     assert rows["blinkered"]["needs"] == "from blinkered_faces:Blinkered"
     assert rows["lite"]["state"] == "ready"
-    assert all(any(line.startswith(name) for line in report.lines) for name in rows)
+    assert all(any(line.startswith(name) for line in invoked[0].output.splitlines()) for name in rows)

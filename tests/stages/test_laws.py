@@ -17,8 +17,8 @@ STAGES: dict[str, tuple[ModuleType, dict[str, Any], dict[str, Any]]] = {
     # stage folder -> module, the options of the shared workspace, a change that alters the output
     "frames": (preprocess, {"crop": "lite", "frames": "4", "size": 80, "shard_size": 4}, {"quality": 50}),
     "faces": (face_analyze, {"backend": "lite"}, {"max_gap": 0}),
-    "captions": (caption, {}, {"max_tokens": 7}),
-    "refined": (refine, {}, {"seed": 5}),
+    "captions": (caption, {}, {"mllm": "human"}),
+    "refined": (refine, {}, {"limit": 3}),
     "packed": (pack, {}, {"captions": "none"}),
 }
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from fclip.faces.base import WeightsOptions
 from fclip.faces.landmarks import flip_landmarks
 from fclip.faces.lite.backend import LiteBackend
 from fclip.models.backbone.clip import load_clip
@@ -32,7 +33,7 @@ def test_make_lite_writes_a_loadable_file(tmp_path: Path) -> None:
     figures = make_lite(tmp_path, clips=3, reader_steps=2, finder_steps=2, pictures=20)
     assert set(figures) == {"frames_160", "crops_80"}
     assert figures["frames_160"]["frames"] == 12
-    backend = LiteBackend(weights=tmp_path / "lite.safetensors")
+    backend = LiteBackend(WeightsOptions(tmp_path / "lite.safetensors"))
     assert backend.fingerprint["weights"] != LiteBackend().fingerprint["weights"]
 
 

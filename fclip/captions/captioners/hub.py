@@ -10,55 +10,67 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from fclip.captions.base import CaptionInput, Note, model_table, named_models
+from fclip.captions.base import Captioner, CaptionInput, OnCaption
 from fclip.captions.captioners.answers import FirstCaptionCheck, tidy
 from fclip.captions.captioners.media import frame_rate
-from fclip.captions.captioners.prompts import load_prompt
+from fclip.captions.captioners.prompts import PromptOptions, load_prompt
+from fclip.config import option
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
+from fclip.files import resource_json
 from fclip.records import CaptionRecord
+from fclip.registry import register
 
 REVISION = "1"  # raise it with every change that may change what is asked
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-QUANTIZED = ("none", "8bit", "4bit")
 
 log = logging.getLogger(__name__)
 
 
-class HubCaptioner:
-    """Runs one model. name: a name of models.json, a hub id or a folder; revision: of the hub repository.
+@cache
+def model_table() -> dict[str, Any]:
+    """Content of resources/captions/models.json: video language models and what their families need."""
+    table: dict[str, Any] = resource_json("captions/models.json")
+    return table
 
-    dtype auto: bfloat16 on a GPU, float32 on the CPU; quantize: 8bit or 4bit where bitsandbytes is installed.
-    """
 
-    needs_faces = False
-    slow = True
+def named_models() -> dict[str, dict[str, Any]]:
+    """Name -> row, for the models with a name of their own."""
+    return {row["name"]: row for row in model_table()["models"]}
 
-    def __init__(
-        self,
-        name: str,
-        prompt: Path | None = None,
-        label_aware: bool = False,
-        max_tokens: int = 100,
-        batch_size: int = 8,
-        device: str = "cpu",
-        dtype: str = "auto",
-        quantize: str = "none",
-        revision: str | None = None,
-    ) -> None:
-        if dtype not in DTYPES or quantize not in QUANTIZED:
-            raise UsageError(f"unknown dtype {dtype!r} or quantization {quantize!r}; use {DTYPES} and {QUANTIZED}")
-        if batch_size < 1 or max_tokens < 1:
+
+@dataclass(frozen=True)
+class HubOptions(PromptOptions):
+    """Options of a model that runs here."""
+
+    batch_size: int = option(8, "clips that the model describes at once")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "type of the weights; auto = bfloat16 on a GPU, float32 on the CPU"
+    )
+    quantize: Literal["none", "8bit", "4bit"] = option("none", "quantised weights (needs bitsandbytes)")
+    revision: str | None = option(None, "revision of a hub model", output=True)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.max_tokens < 1:
             raise UsageError("--batch-size and --max-tokens must be at least 1")
-        self.name, self.prompt = name, load_prompt(prompt, label_aware)
-        self.max_tokens, self.batch_size, self.device = max_tokens, batch_size, device
+
+
+@register(HubOptions)
+class HubCaptioner(Captioner):
+    """Runs one model. name: a name of models.json, a hub id or a folder."""
+
+    expensive = True
+
+    def __init__(self, name: str, options: HubOptions, device: str = "cpu") -> None:
+        self.name, self.options, self.prompt = name, options, load_prompt(options.prompt, options.label_aware)
         source = named_models().get(name, {}).get("id", name)
-        self.model, self.processor = _load(source, device, dtype, quantize, revision)
+        self.model, self.processor = _load(source, device, options.dtype, options.quantize, options.revision)
         self.family = model_table()["types"].get(self.model.config.model_type, {"frames": None, "prompt": None})
         if "warning" in self.family:
             log.warning(self.family["warning"])
@@ -70,16 +82,18 @@ class HubCaptioner:
             "revision": self.revision,
             "code": REVISION,
             "prompt": self.prompt.sha256,
-            "label_aware": str(label_aware),
-            "max_tokens": str(max_tokens),
+            "label_aware": str(options.label_aware),
+            "max_tokens": str(options.max_tokens),
             "dtype": self.dtype,
-            "quantize": quantize,
+            "quantize": options.quantize,
         }
-        self.place = f"{source} on {device} in {self.dtype}"
-        self.at_once = 8 * batch_size  # among so many clips there are enough of one length
+        self.runs_on = f"{source} on {device} in {self.dtype}"
+        self.batch_size = 8 * options.batch_size  # among so many clips there are enough of one length
         self._check = FirstCaptionCheck(name)
 
-    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
+    def caption(
+        self, clips: Sequence[CaptionInput], on_caption: OnCaption | None = None
+    ) -> list[CaptionRecord | ClipFailure]:
         """Caption clips in batches of similar length; a clip that the model cannot take yields its ClipFailure.
 
         The results do not depend on how clips are batched, up to the rounding of the data type.
@@ -89,13 +103,15 @@ class HubCaptioner:
         results: dict[int, CaptionRecord | ClipFailure] = {}
         while order:
             first = clips[order[0]].frames.shape[1:3], chosen[order[0]].size
-            alike = [i for i in order[: self.batch_size] if (clips[i].frames.shape[1:3], chosen[i].size) == first]
+            alike = [
+                i for i in order[: self.options.batch_size] if (clips[i].frames.shape[1:3], chosen[i].size) == first
+            ]
             order = order[len(alike) :]
             batch = [clips[i] for i in alike], [chosen[i] for i in alike]
             for index, found in zip(alike, self._batch(*batch), strict=True):
                 results[index] = found
-                if note and isinstance(found, CaptionRecord):
-                    note(found)
+                if on_caption and isinstance(found, CaptionRecord):
+                    on_caption(found)
         return [results[index] for index in range(len(clips))]
 
     def _frame_indices(self, count: int) -> np.ndarray:
@@ -121,11 +137,16 @@ class HubCaptioner:
         ]
 
     def _record(self, clip: CaptionInput, frames: np.ndarray, answer: str, length: int) -> CaptionRecord | ClipFailure:
-        text = tidy(answer, unfinished=length >= self.max_tokens)
+        text = tidy(answer, unfinished=length >= self.options.max_tokens)
         self._check(text)
         if not text:
             return ClipFailure(f"{self.name} gave an empty answer")
-        decoding = {"back_end": "transformers", "greedy": True, "max_tokens": self.max_tokens, "dtype": self.dtype}
+        decoding = {
+            "back_end": "transformers",
+            "greedy": True,
+            "max_tokens": self.options.max_tokens,
+            "dtype": self.dtype,
+        }
         return CaptionRecord(
             clip.key,
             text,
@@ -163,7 +184,7 @@ class HubCaptioner:
             if torch.is_floating_point(value):
                 inputs[key] = value.to(self.model.dtype)
         with torch.inference_mode():
-            output = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
+            output = self.model.generate(**inputs, max_new_tokens=self.options.max_tokens, do_sample=False)
         answers = output[:, inputs["input_ids"].shape[1] :]  # (B, new tokens)
         pad = self.processor.tokenizer.pad_token_id
         lengths = (answers != pad).sum(dim=1).tolist()
@@ -172,7 +193,7 @@ class HubCaptioner:
 
     def _chat(self, clip: CaptionInput, count: int) -> str:
         """The prompt of a clip in the model's chat format, with a place for the video."""
-        text = self.prompt.fill(count, self.max_tokens, clip.label if self.prompt.label_aware else None)
+        text = self.prompt.fill(count, self.options.max_tokens, clip.label if self.prompt.label_aware else None)
         if getattr(self.processor, "chat_template", None):
             content = [{"type": "video"}, {"type": "text", "text": text}]
             chat = self.processor.apply_chat_template(

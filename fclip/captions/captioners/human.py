@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fclip.captions.base import CaptionInput, Note
+from fclip.captions.base import Captioner, CaptionInput, OnCaption
+from fclip.config import NoOptions
 from fclip.errors import ClipFailure
 from fclip.records import CaptionRecord
+from fclip.registry import register
 
 
-class HumanCaptioner:
+@register()
+class HumanCaptioner(Captioner):
     """Passes `info["caption"]` through, as one that saw the label: who describes a clip for a data set names it too."""
 
     name = "human"
     revision = "2"
-    needs_faces = False
-    place = "this machine"
-    at_once = 16
-    slow = False
+    saw_labels = True
 
-    def __init__(self) -> None:
+    def __init__(self, options: NoOptions, device: str = "cpu") -> None:
         self.fingerprint = {"captioner": self.name, "revision": self.revision}
 
-    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
+    def caption(
+        self, clips: Sequence[CaptionInput], on_caption: OnCaption | None = None
+    ) -> list[CaptionRecord | ClipFailure]:
         """Each clip's own caption; a clip without one fails."""
         return [self._caption(clip) for clip in clips]
 

@@ -12,83 +12,87 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from fclip.captions.base import CaptionInput, Note
+from fclip.captions.base import Captioner, CaptionInput, OnCaption
 from fclip.captions.captioners.answers import FirstCaptionCheck, tidy
 from fclip.captions.captioners.chat import Chat, ServerProblem
 from fclip.captions.captioners.media import image_parts, video_parts
-from fclip.captions.captioners.prompts import load_prompt
+from fclip.captions.captioners.prompts import PromptOptions, load_prompt
+from fclip.config import option
 from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.records import CaptionRecord
+from fclip.registry import register
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 REVISION = "1"  # raise it with every change that may change what is asked
 
 
-class OpenAICaptioner:
-    """Asks a server for each clip, several at once.
+@dataclass(frozen=True)
+class OpenAIOptions(PromptOptions):
+    """Options of the captioner that asks a server."""
 
-    base_url: such as http://localhost:8000/v1; model: its name there (None: the only one that the server has);
-    media: images or video; timeout: seconds for an answer; retries: how often a busy, broken or silent server is
-    asked again, waiting `backoff` seconds, then twice as long and so on; prices: USD per million prompt and
-    completion tokens, for the cost in the record.
-    """
+    base_url: str | None = option(None, "the server, e.g. http://localhost:8000/v1")
+    model: str | None = option(None, "name of the model there [the only one that the server has]", output=True)
+    concurrency: int = option(8, "requests at once")
+    media: Literal["images", "video"] = option("images", "how the frames are sent", output=True)
+    timeout: float = option(120.0, "seconds to wait for an answer before asking again")
+    retries: int = option(5, "how often a busy, broken or silent server is asked again")
+    backoff: float = option(0.5, "seconds before it is asked again the first time; then twice as long, and so on")
+    prices: tuple[float, ...] = option(
+        (), "USD per million prompt,completion tokens, for the cost on record", output=True
+    )
+    allow_remote: bool = option(False, "let faces go to a server on another machine")
+
+    def __post_init__(self) -> None:
+        if not self.base_url:
+            return  # asked for when it is used: its help needs none
+        if self.concurrency < 1 or self.max_tokens < 1:
+            raise UsageError("--concurrency and --max-tokens must be at least 1")
+        if len(self.prices) not in (0, 2):
+            raise UsageError("--prices are two numbers: USD per million prompt tokens and completion tokens")
+        check_host(self.base_url, self.allow_remote)
+
+
+@register(OpenAIOptions)
+class OpenAICaptioner(Captioner):
+    """Asks a server for each clip, several at once."""
 
     name = "openai"
-    needs_faces = False
-    slow = True
+    expensive = True
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        model: str | None = None,
-        prompt: Path | None = None,
-        label_aware: bool = False,
-        max_tokens: int = 100,
-        concurrency: int = 8,
-        allow_remote: bool = False,
-        media: str = "images",
-        timeout: float = 120.0,
-        retries: int = 5,
-        backoff: float = 0.5,
-        prices: tuple[float, ...] = (),
-    ) -> None:
-        if not base_url:
+    def __init__(self, options: OpenAIOptions, device: str = "cpu") -> None:
+        if not options.base_url:
             raise UsageError("--mllm openai needs --base-url, e.g. http://localhost:8000/v1")
-        if media not in ("images", "video"):
-            raise UsageError(f"unknown media {media!r} for --mllm openai; use images or video")
-        if concurrency < 1 or max_tokens < 1:
-            raise UsageError("--concurrency and --max-tokens must be at least 1")
-        if len(prices) not in (0, 2):
-            raise UsageError("--prices are two numbers: USD per million prompt tokens and completion tokens")
-        check_host(base_url, allow_remote)
-        self.prompt = load_prompt(prompt, label_aware)
-        self.max_tokens, self.media, self.prices = max_tokens, media, prices
-        self.chat = Chat(base_url, os.environ.get(KEY_VARIABLE), timeout, retries, backoff)
-        self.model = model or self._only_model()
+        self.options = options
+        self.prompt = load_prompt(options.prompt, options.label_aware)
+        key = os.environ.get(KEY_VARIABLE)
+        self.chat = Chat(options.base_url, key, options.timeout, options.retries, options.backoff)
+        self.model = options.model or self._only_model()
         self.revision = REVISION
         self.fingerprint = {
             "captioner": self.name,
             "revision": REVISION,
             "model": self.model,
             "prompt": self.prompt.sha256,
-            "label_aware": str(label_aware),
-            "max_tokens": str(max_tokens),
-            "media": media,
+            "label_aware": str(options.label_aware),
+            "max_tokens": str(options.max_tokens),
+            "media": options.media,
         }
-        self.place = f"model {self.model} at {base_url}"
-        self.at_once = 4 * concurrency  # the wait for the slowest answer of a round is shared by four
-        self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="caption")
+        self.runs_on = f"model {self.model} at {options.base_url}"
+        self.batch_size = 4 * options.concurrency  # the wait for the slowest answer of a round is shared by four
+        self._workers = ThreadPoolExecutor(options.concurrency, thread_name_prefix="caption")
         self._check = FirstCaptionCheck(self.model)
 
-    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
+    def caption(
+        self, clips: Sequence[CaptionInput], on_caption: OnCaption | None = None
+    ) -> list[CaptionRecord | ClipFailure]:
         """Caption clips, `concurrency` at once. Raises FclipError when the server refuses everybody (wrong key, no
         such model) or is not there; a clip whose request fails in the end yields its ClipFailure.
         """
-        return list(self._workers.map(lambda clip: self._noted(clip, note), clips))
+        return list(self._workers.map(lambda clip: self._told(clip, on_caption), clips))
 
     def close(self) -> None:
         """End the workers and their connections."""
@@ -103,10 +107,10 @@ class OpenAICaptioner:
         finally:
             self.chat.close()
 
-    def _noted(self, clip: CaptionInput, note: Note | None) -> CaptionRecord | ClipFailure:
+    def _told(self, clip: CaptionInput, on_caption: OnCaption | None) -> CaptionRecord | ClipFailure:
         found = self._caption(clip)
-        if note and isinstance(found, CaptionRecord):
-            note(found)
+        if on_caption and isinstance(found, CaptionRecord):
+            on_caption(found)
         return found
 
     def _caption(self, clip: CaptionInput) -> CaptionRecord | ClipFailure:
@@ -121,15 +125,17 @@ class OpenAICaptioner:
             return ClipFailure(f"{self.model} gave an empty answer")
         decoding: dict[str, Any] = {
             "back_end": self.name,
-            "media": self.media,
+            "media": self.options.media,
             "temperature": 0,
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.options.max_tokens,
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
         }
-        if self.prices and answer.prompt_tokens is not None and answer.completion_tokens is not None:
+        if self.options.prices and answer.prompt_tokens is not None and answer.completion_tokens is not None:
             tokens = (answer.prompt_tokens, answer.completion_tokens)
-            decoding["cost_usd"] = round(sum(n * price for n, price in zip(tokens, self.prices, strict=True)) / 1e6, 8)
+            decoding["cost_usd"] = round(
+                sum(n * price for n, price in zip(tokens, self.options.prices, strict=True)) / 1e6, 8
+            )
         return CaptionRecord(
             clip.key,
             text,
@@ -143,13 +149,13 @@ class OpenAICaptioner:
 
     def _request(self, clip: CaptionInput, label: str | None) -> dict[str, Any]:
         """Body of the request: media first, then the prompt; greedy decoding with a fixed seed."""
-        parts = video_parts(clip.frames, clip.times) if self.media == "video" else image_parts(clip.frames)
-        text = self.prompt.fill(len(clip.frames), self.max_tokens, label)
+        parts = video_parts(clip.frames, clip.times) if self.options.media == "video" else image_parts(clip.frames)
+        text = self.prompt.fill(len(clip.frames), self.options.max_tokens, label)
         content = [*parts, {"type": "text", "text": text}]
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.options.max_tokens,
             "temperature": 0,
             "seed": 0,
         }

@@ -12,12 +12,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fclip.config import option
 from fclip.errors import FclipError, UsageError
 from fclip.files import resource_text
 
 PLACEHOLDERS = ("frames", "max_tokens", "label")
 MOST_BYTES = 100_000
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Options of a captioner that is asked with a prompt; that of its text is hashed with the captioner."""
+
+    prompt: Path | None = option(None, "file with the prompt instead of the built-in one")
+    label_aware: bool = option(False, "show the label in the prompt, as the paper does (leaks it)", output=True)
+    allow_test_labels: bool = option(False, "allow --label-aware on test parts too")
+    max_tokens: int = option(100, "longest caption in tokens", output=True)
 
 
 @dataclass(frozen=True)

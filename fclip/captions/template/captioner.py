@@ -12,36 +12,38 @@ from dataclasses import replace
 
 import numpy as np
 
-from fclip.captions.base import CaptionInput, Note
+from fclip.captions.base import Captioner, CaptionInput, OnCaption
 from fclip.captions.template.activation import Channel, read_channels
 from fclip.captions.template.moves import CLEAR, Move, find_moves
 from fclip.captions.template.wording import compose
+from fclip.config import NoOptions
 from fclip.errors import ClipFailure
 from fclip.files import resource_text
 from fclip.records import CaptionRecord, FaceTrack
+from fclip.registry import register
 
 BARED_TEETH = 0.9  # opening that a smile alone does not reach
 REVISION = "3"  # raise it with every change that may change a caption
 
 
-class TemplateCaptioner:
+@register()
+class TemplateCaptioner(Captioner):
     """Captions from face tracks; see the module. Needs no package, no network and no label."""
 
     name = "template"
     revision = REVISION
     needs_faces = True
-    place = "this machine"
-    at_once = 16
-    slow = False
 
-    def __init__(self) -> None:
+    def __init__(self, options: NoOptions, device: str = "cpu") -> None:
         tables = "".join(
             resource_text(f"captions/{name}") for name in ("channels.json", "phrases.json", "blendshapes.json")
         )
         self.tables_sha256 = hashlib.sha256(tables.encode()).hexdigest()
         self.fingerprint = {"captioner": self.name, "revision": REVISION, "tables": self.tables_sha256}
 
-    def caption(self, clips: Sequence[CaptionInput], note: Note | None = None) -> list[CaptionRecord | ClipFailure]:
+    def caption(
+        self, clips: Sequence[CaptionInput], on_caption: OnCaption | None = None
+    ) -> list[CaptionRecord | ClipFailure]:
         """Caption each clip from its track; a clip without a track or without a face in any frame fails."""
         return [self._caption(clip) for clip in clips]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fclip.config import option
 from fclip.data.layouts.base import (
     VIDEO_SUFFIXES,
     Dataset,
-    DatasetOptions,
     first_existing,
     inside,
     published_facts,
@@ -19,6 +20,7 @@ from fclip.data.layouts.base import (
 from fclip.data.layouts.grouping import draw_parts
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip
+from fclip.registry import register
 
 _CREMA = re.compile(r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{1,2})")
 _RAVDESS = re.compile(
@@ -26,14 +28,25 @@ _RAVDESS = re.compile(
 )
 
 
-def read_crema_d(source: Path, options: DatasetOptions) -> Dataset:
+@dataclass(frozen=True)
+class ActedOptions:
+    """Options of data sets of actors whose folds are drawn."""
+
+    media: str | None = option(None, "variant of the media folder; of ravdess: speech or song", output=True)
+    folds: int | None = option(None, "folds to draw, actors apart [the usual number]", output=True)
+    seed: int = option(0, "seed of the draw", output=True)
+
+
+@register(ActedOptions)
+def read_crema_d(source: Path, options: ActedOptions) -> Dataset:
     """CREMA-D (Cao et al., 2014): `VideoFlash/1001_DFA_ANG_XX.flv`; five actor-disjoint folds drawn with the seed."""
     facts = published_facts("crema-d")
     folder = first_existing(source, [options.media] if options.media else facts["media"], "the folder of videos")
     return _actor_folds("crema-d", source, facts, list(_videos(folder, _CREMA)), options, "all")
 
 
-def read_ravdess(source: Path, options: DatasetOptions) -> Dataset:
+@register(ActedOptions)
+def read_ravdess(source: Path, options: ActedOptions) -> Dataset:
     """RAVDESS (Livingstone & Russo, 2018): `Actor_01/01-01-03-01-01-01-01.mp4` at any depth; six folds.
 
     Fields: modality-channel-emotion-intensity-statement-repetition-actor. Speech by default, `--media song` for
@@ -73,7 +86,7 @@ def _actor_folds(
     source: Path,
     facts: dict[str, Any],
     members: list[tuple[Path, re.Match[str]]],
-    options: DatasetOptions,
+    options: ActedOptions,
     table: str,
 ) -> Dataset:
     if not members:

@@ -71,27 +71,6 @@ class Dataset:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class DatasetOptions:
-    """Choices an adapter may offer; each adapter names those that it understands.
-
-    classes: names in order (folder, csv). folds, seed: number of folds to draw and the seed of the draw. view: face
-    crops or full frames. media: variant of the media folder. subset: single or compound labels. captions:
-    clips with human captions only. splits, order: folder with index-labelled split lists of another code base, and
-    that code's class order.
-    """
-
-    classes: tuple[str, ...] | None = None
-    folds: int | None = None
-    seed: int = 0
-    view: str = "faces"
-    media: str | None = None
-    subset: str = "single"
-    captions: bool = False
-    splits: Path | None = None
-    order: str | None = None
-
-
 @cache
 def published_facts(name: str) -> dict[str, Any]:
     """Published counts, label spellings and class orders of an official data set (resources/datasets/<name>.json)."""

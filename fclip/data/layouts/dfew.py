@@ -6,19 +6,28 @@ from pathlib import Path
 
 from fclip.data.layouts.base import (
     Dataset,
-    DatasetOptions,
     class_names,
     first_existing,
     published_facts,
     read_table,
 )
-from fclip.data.layouts.official import Entry, Lists, assemble, clip_number, indexed_lists, media_folder
+from fclip.data.layouts.official import (
+    Entry,
+    Lists,
+    OfficialOptions,
+    assemble,
+    clip_number,
+    indexed_lists,
+    media_folder,
+)
 from fclip.errors import FclipError
+from fclip.registry import register
 
 _FOLDS = "12345"
 
 
-def read_dfew(source: Path, options: DatasetOptions) -> Dataset:
+@register(OfficialOptions)
+def read_dfew(source: Path, options: OfficialOptions) -> Dataset:
     """Read `EmoLabel_DataSplit/{train,test}(single-labeled)/set_k.csv` and the clips of `--view` or `--media`.
 
     `clip_224x224_16f` holds 16 frames a clip, interpolated in time: other results than the original frames.

@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 
 from fclip.data.layouts.base import (
     Dataset,
-    DatasetOptions,
     class_names,
     first_existing,
     match_label,
@@ -14,11 +13,13 @@ from fclip.data.layouts.base import (
     read_lines,
     spellings,
 )
-from fclip.data.layouts.official import Entry, Lists, assemble, indexed_lists, media_folder
+from fclip.data.layouts.official import Entry, Lists, OfficialOptions, assemble, indexed_lists, media_folder
 from fclip.errors import FclipError
+from fclip.registry import register
 
 
-def read_ferv39k(source: Path, options: DatasetOptions) -> Dataset:
+@register(OfficialOptions)
+def read_ferv39k(source: Path, options: OfficialOptions) -> Dataset:
     """Read `4_setups/All_scenes/{train,test}_All.csv` (blank-separated, no header) and the frames of `--view`.
 
     Each clip's scene goes along as `meta["scene"]`, for figures per scene.

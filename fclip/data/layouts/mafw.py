@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from fclip.config import option
 from fclip.data.layouts.base import (
     Dataset,
-    DatasetOptions,
     class_names,
     first_existing,
     match_label,
@@ -15,21 +17,37 @@ from fclip.data.layouts.base import (
     read_lines,
     spellings,
 )
-from fclip.data.layouts.official import Entry, Lists, assemble, clip_number, indexed_lists, media_folder
-from fclip.errors import FclipError, UsageError
+from fclip.data.layouts.official import (
+    Entry,
+    Lists,
+    OfficialOptions,
+    assemble,
+    clip_number,
+    indexed_lists,
+    media_folder,
+)
+from fclip.errors import FclipError
+from fclip.registry import register
 
 _FOLDS = "12345"
 _ENCODING = "gb18030"  # of the caption lists; plain ASCII is the same in it
 
 
-def read_mafw(source: Path, options: DatasetOptions) -> Dataset:
+@dataclass(frozen=True)
+class MafwOptions(OfficialOptions):
+    """Options of MAFW."""
+
+    subset: Literal["single", "compound"] = option("single", "single or compound labels", output=True)
+    human_captions: bool = option(False, "the lists with captions (drops most neutral clips)", output=True)
+
+
+@register(MafwOptions)
+def read_mafw(source: Path, options: MafwOptions) -> Dataset:
     """Read `Train & Test Set/{single,compound}/{no_caption,with_caption}/set_k/{train,test}.txt` and the clips.
 
     Clips come from the `no_caption` lists, with the captions that the `with_caption` lists hold for them;
     `--human-captions` takes only the clips of the `with_caption` lists, which lack most neutral ones.
     """
-    if options.subset not in ("single", "compound"):
-        raise UsageError(f"--subset {options.subset}: give single or compound")
     facts = published_facts("mafw")
     media = media_folder(source, facts, options)
     if options.order:
@@ -38,15 +56,15 @@ def read_mafw(source: Path, options: DatasetOptions) -> Dataset:
         lists = _official(source, options)
     labels = (entry.label for sides in lists.values() for members in sides.values() for entry in members)
     classes = class_names("mafw") if options.subset == "single" else _compound_classes(labels)
-    table = options.subset + ("-captions" if options.captions else "")
+    table = options.subset + ("-captions" if options.human_captions else "")
     return assemble("mafw", source, classes, lists, media, 1, f"mafw/{table}")
 
 
-def _official(source: Path, options: DatasetOptions) -> Lists:
+def _official(source: Path, options: MafwOptions) -> Lists:
     folder = first_existing(source, published_facts("mafw")["splits"], "the release's split lists") / options.subset
     with_caption = folder / "with_caption"
-    captioned = _read_folds(with_caption) if options.captions or with_caption.is_dir() else {}
-    if options.captions:
+    captioned = _read_folds(with_caption) if options.human_captions or with_caption.is_dir() else {}
+    if options.human_captions:
         return captioned
     known = {entry.name: entry for sides in captioned.values() for members in sides.values() for entry in members}
     lists = _read_folds(folder / "no_caption")

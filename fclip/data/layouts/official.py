@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
+from fclip.config import option
 from fclip.data.layouts.base import (
     VIDEO_SUFFIXES,
     Dataset,
-    DatasetOptions,
     Folds,
     first_existing,
     inside,
@@ -37,7 +37,17 @@ class Entry:
 Lists = dict[str, dict[str, list[Entry]]]  # fold -> side -> entries, in file order
 
 
-def media_folder(source: Path, facts: dict[str, Any], options: DatasetOptions) -> Path:
+@dataclass(frozen=True)
+class OfficialOptions:
+    """Options of the data sets that come with split lists."""
+
+    view: Literal["faces", "full"] = option("faces", "official face crops, or full frames", output=True)
+    media: str | None = option(None, "variant of the media folder, e.g. clip_224x224_16f", output=True)
+    splits: Path | None = option(None, "split lists of another code base, labelled by index", output=True)
+    order: Literal["dferclip", "maedfer", "s2d"] | None = option(None, "class order of --splits", output=True)
+
+
+def media_folder(source: Path, facts: dict[str, Any], options: OfficialOptions) -> Path:
     """The folder of clips for `--view` (faces or full), or the one that `--media` names below it or below source."""
     views: dict[str, list[str]] = facts["media"]
     if options.view not in views:
@@ -134,7 +144,7 @@ def clip_number(path: str) -> str:
 
 def indexed_lists(
     name: str,
-    options: DatasetOptions,
+    options: OfficialOptions,
     source: Path,
     facts: dict[str, Any],
     to_name: Callable[[str], str] = clip_number,

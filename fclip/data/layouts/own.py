@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from fclip.config import option
 from fclip.data.layouts.base import (
     Dataset,
-    DatasetOptions,
     Folds,
     cross_validation,
     inside,
@@ -23,9 +24,20 @@ from fclip.data.layouts.grouping import draw_parts
 from fclip.data.media.images import list_frames
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key
+from fclip.registry import register
 
 
-def read_folder(source: Path, options: DatasetOptions) -> Dataset:
+@dataclass(frozen=True)
+class OwnOptions:
+    """Options of a user's own clips."""
+
+    classes: tuple[str, ...] = option((), "class names in order [those of the labels, sorted]", output=True)
+    folds: int | None = option(None, "folds to draw [one 80/20 split]", output=True)
+    seed: int = option(0, "seed of the draw", output=True)
+
+
+@register(OwnOptions, named_by_source=True)
+def read_folder(source: Path, options: OwnOptions) -> Dataset:
     """Read `<source>/<class>/<clip>` where a clip is a video file, a folder of frames, or one picture.
 
     A folder inside a class folder that holds clips instead of pictures is a group (a person): its clips stay on one
@@ -61,7 +73,8 @@ def _members(folder: Path) -> list[tuple[Path, str]]:
     return members
 
 
-def read_csv(source: Path, options: DatasetOptions) -> Dataset:
+@register(OwnOptions, named_by_source=True)
+def read_csv(source: Path, options: OwnOptions) -> Dataset:
     """Read a CSV file; paths are relative to its folder.
 
     Columns: path, label; optional part (train/test, or one name per fold), caption, identity (people, kept together
@@ -119,7 +132,7 @@ def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]], paths: li
 
 
 def _parts(
-    source: Path, rows: list[tuple[int, dict[str, str]]], labels: list[str], options: DatasetOptions
+    source: Path, rows: list[tuple[int, dict[str, str]]], labels: list[str], options: OwnOptions
 ) -> tuple[list[str], Folds]:
     """The parts of the file's own column, else drawn ones."""
     parts = [row.get("part", "") for _, row in rows]

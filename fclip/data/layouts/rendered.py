@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fclip.config import NoOptions
 from fclip.data.layouts.base import (
     Dataset,
-    DatasetOptions,
     Folds,
     inside,
     match_label,
@@ -18,9 +18,11 @@ from fclip.data.layouts.base import (
 )
 from fclip.errors import FclipError
 from fclip.records import Clip
+from fclip.registry import register
 
 
-def read_rendered(source: Path, options: DatasetOptions) -> Dataset:
+@register(in_workspace=True)
+def read_rendered(source: Path, options: NoOptions) -> Dataset:
     """Read a folder with `dataset.json` and `annotations.csv` (columns path,label,part,caption,identity)."""
     name, classes, folds = _read_description(require(source / "dataset.json", "make it with: fclip synth"))
     table = source / "annotations.csv"

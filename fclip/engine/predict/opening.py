@@ -10,16 +10,14 @@ from typing import Any
 from fclip.engine.batches.devices import choose_device
 from fclip.engine.predict.windows import VideoPredictor
 from fclip.errors import FclipError
-from fclip.faces.base import FaceBackend
-from fclip.faces.registry import create_backend, create_detector, list_backends
+from fclip.faces.base import FaceBackend, create_backend, create_detector
 from fclip.models import create_model, load_model
 from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import find_checkpoint, load_checkpoint
+from fclip.registry import CAPTIONERS, FACE_BACKENDS
 from fclip.seeing.captions import Describer
 from fclip.seeing.preparation import Analysis, Cropping, Description, Preparation
 from fclip.seeing.windows import SampleMaker
-
-OFFLINE = ("template",)  # captioners that need neither a model nor a server
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def open_model(
 
 def default_detector() -> str:
     """mediapipe where it would run as things are, else the bundled lite."""
-    ready = {row.name for row in list_backends() if row.state == "ready"}
+    ready = {row["name"] for row in FACE_BACKENDS.table() if row["state"] == "ready"}
     return "mediapipe" if "mediapipe" in ready else "lite"
 
 
@@ -135,8 +133,15 @@ def _description(opened: OpenedModel, preparation: Preparation, options: Predict
     if options.captions:
         base = trained or Description(options.captions, labels=tuple(opened.model.classes))
         return replace(base, captioner=options.captions)
-    if trained and trained.captioner in OFFLINE:
+    if trained and _is_ready(trained.captioner):
         return trained
     by = f"trained with captions by {trained.captioner}" if trained else "whose captions were in training is not known"
     opened.remarks.append(f"no caption is given to the model ({by}); --captions template gives it one")
     return None
+
+
+def _is_ready(captioner: str) -> bool:
+    """Whether a captioner describes any clip here and now: it needs no model, server or captions of a data set."""
+    if captioner not in CAPTIONERS.names():
+        return False
+    return not any(CAPTIONERS.property(captioner, what, False) for what in ("expensive", "saw_labels"))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from fclip.config import Config, option
+from fclip.registry import VARIANTS
 
 
 @dataclass(frozen=True)
 class TrainOptions(Config):
     """The model and its training. Hyper-parameters left out are those of the variant's paper."""
 
-    variant: str = option("star-dagger", "which model", output=True)
+    variant: str = option("star-dagger", "which model; list = show them", output=True, registry=VARIANTS)
     clip: str = option("ViT-B-16", "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model", output=True)
     clip_weights: str | None = option(None, "tag or file of CLIP's weights instead of the default", output=True)
     longclip_weights: str | None = option(

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from fclip.errors import ClipFailure, FclipError
-from fclip.faces.base import FaceDetector, check_frames
+from fclip.faces.base import FaceDetector, WeightsOptions, check_frames
 from fclip.faces.crop import crop_faces
 from fclip.faces.facexformer.checkpoint import find_weights, load_network
 from fclip.faces.facexformer.network import IMAGE_SIZE
 from fclip.faces.tracker import FaceBoxes, find_face_track
 from fclip.files import sha256_file
 from fclip.records import LANDMARKS, FaceTrack
+from fclip.registry import register
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_FACE = 0.02  # share of pixels that must not be background, or the frame has no face
@@ -37,13 +37,14 @@ class _Work:
     track: FaceTrack
 
 
+@register(WeightsOptions)
 class FaceXFormerBackend:
     """BatchFaceBackend around the FaceXFormer network.
 
     The network wants a face with a margin of half its size, which is what clips cropped by `fclip preprocess` have, and
     about what the data sets' own face crops have: so by default the whole frame goes in, squashed to 224 x 224 as
     published. With a `detector`, for whole pictures, the main face is looked for and cropped with that margin first.
-    `weights`: a .safetensors file made by `fclip convert`; None: found or fetched, see checkpoint.find_weights.
+    Its weights: a .safetensors file made by `fclip convert`; None: found or fetched, see checkpoint.find_weights.
     `dtype`: None = bfloat16 on a GPU, float32 on a CPU.
     """
 
@@ -51,13 +52,13 @@ class FaceXFormerBackend:
 
     def __init__(
         self,
+        options: WeightsOptions = WeightsOptions(),
         device: str = "cpu",
-        weights: str | Path | None = None,
         batch_size: int = 32,
         dtype: torch.dtype | None = None,
         detector: FaceDetector | None = None,
     ) -> None:
-        path = Path(weights) if weights is not None else find_weights()
+        path = options.weights or find_weights()
         self.device, self.batch_size, self.detector = torch.device(device), batch_size, detector
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         self.network = load_network(path).to(self.device)

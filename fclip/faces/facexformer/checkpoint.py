@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fclip.errors import FclipError
 from fclip.faces.facexformer.network import FaceXFormer
-from fclip.faces.weights import FACEXFORMER_FILE, cache_folder, find_file, search_folders
+from fclip.faces.weights import FACEXFORMER_FILE
+from fclip.files import cache_folder, find_file, search_folders
 from fclip.tensors import read_tensors, write_tensors
 
 HUB_REPOSITORY, HUB_FILE, HUB_KEY = "kartiknarayan/facexformer", "ckpts/model.pt", "state_dict_backbone"

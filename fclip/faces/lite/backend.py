@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from fclip.errors import ClipFailure
-from fclip.faces.base import check_frames
+from fclip.faces.base import WeightsOptions, check_frames
 from fclip.faces.boxes import centres_and_sides, without_doubles
 from fclip.faces.landmarks import landmark_box
 from fclip.faces.linking import Track, link, scene_cuts
 from fclip.faces.lite.network import FINDER_GRID, FINDER_SIZE, READER_SIZE, load_lite
 from fclip.files import sha256_file
 from fclip.records import LANDMARKS, FaceTrack
+from fclip.registry import register
 
 WEIGHTS = Path(__file__).parent.parent.parent / "resources" / "lite.safetensors"
 CROP_SCALE, CROP_LIFT = 1.75, 0.2  # side of the reader's crop and how far it is moved up for the hair, in face sides
@@ -33,13 +34,14 @@ CHUNK = 16  # frames or crops that go through a network at once
 Area = tuple[int, int, int]  # a square of a frame: left, top, side in pixels
 
 
+@register(WeightsOptions)
 class LiteBackend:
     """FaceBackend and FaceDetector in plain torch. `weights` replaces the bundled file (same format)."""
 
     name = "lite"
 
-    def __init__(self, device: str = "cpu", weights: str | Path | None = None) -> None:
-        path = Path(weights) if weights else WEIGHTS
+    def __init__(self, options: WeightsOptions = WeightsOptions(), device: str = "cpu") -> None:
+        path = options.weights or WEIGHTS
         self.device = torch.device(device)
         self.networks = load_lite(path).to(self.device).to(memory_format=torch.channels_last)
         self.fingerprint = {"backend": self.name, "weights": sha256_file(path), "version": "1"}

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 
 from fclip.errors import ClipFailure, FclipError
-from fclip.faces.base import check_frames, milliseconds
+from fclip.faces.base import WeightsOptions, check_frames, milliseconds
 from fclip.faces.boxes import centres_and_sides, without_doubles
 from fclip.faces.landmarks import landmark_box
 from fclip.faces.mediapipe.mesh import MESH_POINTS, matrix_to_pose, mesh_to_landmarks, mesh_to_parsing
 from fclip.faces.weights import MEDIAPIPE_FILE, find_or_download
 from fclip.files import sha256_file
 from fclip.records import BLENDSHAPES, LANDMARKS, FaceTrack
+from fclip.registry import register
 
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 MODEL_URL = (
@@ -58,16 +59,17 @@ class MeshFace:
         return landmark_box(mesh_to_landmarks(self.mesh))
 
 
+@register(WeightsOptions)
 class MediaPipeBackend:
     """FaceBackend and FaceDetector. Runs on the CPU whatever `device` says; `weights` replaces the model file."""
 
     name = "mediapipe"
 
-    def __init__(self, device: str = "cpu", weights: str | Path | None = None) -> None:
+    def __init__(self, options: WeightsOptions = WeightsOptions(), device: str = "cpu") -> None:
         library = _library()
-        if weights is not None and not Path(weights).is_file():
-            raise FclipError(f"{weights}: no such model file for the back end mediapipe")
-        self.model = Path(weights) if weights is not None else find_or_download(MEDIAPIPE_FILE, MODEL_URL, MODEL_SHA256)
+        if options.weights is not None and not options.weights.is_file():
+            raise FclipError(f"{options.weights}: no such model file for the back end mediapipe")
+        self.model = options.weights or find_or_download(MEDIAPIPE_FILE, MODEL_URL, MODEL_SHA256)
         self.fingerprint = {
             "backend": self.name,
             "weights": sha256_file(self.model),

@@ -1,12 +1,11 @@
 """Baselines of the DFER-CLIP paper on CLIP: zero-shot, linear probe and full fine-tuning.
 
 All but `finetune` keep both towers frozen and can train on cached frame features (see `frozen.py`). CoOp, CoCoOp and
-EmoCLIP have modules of their own, which are imported here so that the registry finds them.
+EmoCLIP have modules of their own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +14,12 @@ from torch import Tensor, nn
 from fclip.errors import FclipError
 from fclip.models.backbone.clip import encode_frames, encode_text
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Recipe
-from fclip.models.baselines import coop, emoclip  # noqa: F401  they register their variants
-from fclip.models.baselines.descriptions import TextMode, set_class_texts
-from fclip.models.baselines.frozen import FrozenTowers, NoOptions
+from fclip.models.baselines.descriptions import set_class_texts
+from fclip.models.baselines.frozen import FrozenTowers
+from fclip.models.baselines.options import FinetuneOptions, ZeroshotOptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, cosine_logits, linear_logits
-from fclip.models.registry import register
+from fclip.registry import register
 
 HEAD_LR = 1000.0  # fine-tuning: learning rate of the new layers over that of the image tower, as in DFER-CLIP
 
@@ -37,18 +36,10 @@ class LinearProbe(FrozenTowers):
         return classify(linear_logits(video, self.classifier, normalize=True), video, batch.get("labels"))
 
 
-@register(NoOptions)
+@register()
 def linear_probe(spec: ModelSpec) -> LinearProbe:
     """A linear classifier on the mean of frozen CLIP frame features."""
     return LinearProbe(spec)
-
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """temporal: put DFER-CLIP's temporal transformer of `temporal_layers` over the frames, instead of their mean."""
-
-    temporal: bool = False
-    temporal_layers: int = 1
 
 
 class Finetune(ExpressionModel):
@@ -87,14 +78,6 @@ def finetune(spec: ModelSpec) -> Finetune:
     return Finetune(spec)
 
 
-@dataclass(frozen=True)
-class ZeroshotOptions:
-    """text_mode: class-name, a-photo-of, an-expression-of or description (of `descriptions`, or the built-in ones)."""
-
-    text_mode: TextMode = "an-expression-of"
-    descriptions: dict | str | None = None
-
-
 class Zeroshot(FrozenTowers):
     """Plain CLIP: cosine of the mean frame feature and each class's text, times CLIP's scale. Nothing to train."""
 
@@ -116,13 +99,13 @@ class Zeroshot(FrozenTowers):
         raise FclipError(f"variant {self.variant} has no trainable parameter; test it as it is: {test}")
 
 
-@register(ZeroshotOptions)
+@register(ZeroshotOptions, trains=False)
 def zeroshot_clip(spec: ModelSpec) -> Zeroshot:
     """CLIP without training, "an expression of {class}"."""
     return Zeroshot(spec)
 
 
-@register(ZeroshotOptions)
+@register(ZeroshotOptions, trains=False)
 def zeroshot_farl(spec: ModelSpec) -> Zeroshot:
     """The same with FaRL's weights (Zheng et al., CVPR 2022), CLIP ViT-B/16 pre-trained on faces, as clip_weights."""
     if spec.clip.weights is None and spec.clip.name != "tiny":

@@ -6,35 +6,18 @@ Public names of the trainable tensors: `prompt_learner.ctx`, `prompt_learner.met
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fclip.errors import UsageError
 from fclip.models.base import ModelOutput, ModelSpec, Recipe
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
-from fclip.models.baselines.prompt_learner import PromptLearner, TextPosition
+from fclip.models.baselines.options import CocoopOptions, CoopOptions
+from fclip.models.baselines.prompt_learner import PromptLearner
 from fclip.models.heads import classify, cosine_logits
-from fclip.models.registry import register
-
-
-@dataclass(frozen=True)
-class CoopOptions:
-    """CoOp's switches: context vectors, per class or shared, text position, words to start from (shared only)."""
-
-    context: int = 16
-    class_specific: bool = False
-    position: TextPosition = "end"
-    init: str = ""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.context <= 64:
-            raise UsageError(f"option context={self.context}; it must be 1 to 64")
-        if self.init and self.class_specific:
-            raise UsageError("option init starts a shared context; leave out class_specific")
+from fclip.registry import register
 
 
 class Coop(FrozenTowers):
@@ -67,14 +50,6 @@ def coop(spec: ModelSpec) -> Coop:
         position=options.position,
         init=options.init,
     )
-
-
-@dataclass(frozen=True)
-class CocoopOptions:
-    """CoCoOp's switches: context vectors and the words they start from ("" = random)."""
-
-    context: int = 4
-    init: str = "a photo of a"
 
 
 class MetaNet(nn.Module):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fclip.errors import FclipError
 from fclip.files import resource_path
 from fclip.models.base import ExpressionModel
+from fclip.models.baselines.options import TextMode
 
 Source = Mapping[str, str] | str | Path | None
-TextMode = Literal["description", "class-name", "a-photo-of", "an-expression-of"]
 TEXT_MODES = {"class-name": "{}", "a-photo-of": "a photo of {}", "an-expression-of": "an expression of {}"}
 MAX_BYTES = 1 << 20
 

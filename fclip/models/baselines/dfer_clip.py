@@ -6,48 +6,22 @@ The text tower is frozen CLIP, so `clip_sha256` of this variant covers the text 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from fclip.errors import UsageError
 from fclip.models.backbone.clip import encode_frames
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
-from fclip.models.baselines.descriptions import TextMode, set_class_texts
-from fclip.models.baselines.prompt_learner import PromptLearner, TextPosition
+from fclip.models.baselines.descriptions import set_class_texts
+from fclip.models.baselines.options import DferClipOptions
+from fclip.models.baselines.prompt_learner import PromptLearner
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, cosine_logits
-from fclip.models.registry import register
 from fclip.models.weights import weights_sha256
+from fclip.registry import register
 
 TAU = 0.01  # temperature of the cosine, a constant; CLIP's logit_scale is not used
 TEMPORAL_LR, PROMPT_LR = 1000.0, 100.0  # times the image tower's 1e-5: 1e-2 and 1e-3
-
-
-@dataclass(frozen=True)
-class DferClipOptions:
-    """Switches of the paper's Tables 1, 3 and 4, and the released code's preprocessing.
-
-    context: learned vectors per prompt (0 = fixed prompts); position: text at their end, in the middle or in front;
-    temporal_layers: 0 = mean over frames; text_mode: description, class-name, a-photo-of, an-expression-of;
-    descriptions: {class: text} or a JSON file; normalize: clip = CLIP's mean and std, none = pixels in [0, 1], as the
-    released checkpoints expect; resize: squash or crop.
-    """
-
-    context: int = 8
-    class_specific: bool = True
-    position: TextPosition = "end"
-    temporal_layers: int = 1
-    text_mode: TextMode = "description"
-    descriptions: dict | str | None = None
-    normalize: Literal["clip", "none"] = "clip"
-    resize: Literal["squash", "crop"] = "squash"
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("context", 0, 32), ("temporal_layers", 0, 12)):
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"option {name}={getattr(self, name)}; it must be {low} to {high}")
 
 
 class DferClip(ExpressionModel):

@@ -5,33 +5,18 @@ Public names of the trainable tensors: `temporal.*` and `logit_scale`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
 from fclip.models.backbone.clip import encode_text
 from fclip.models.base import FrozenEncoder, ModelOutput, ModelSpec, Recipe
-from fclip.models.baselines.descriptions import TextMode, set_class_texts
+from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
+from fclip.models.baselines.options import EmoclipOptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, contrastive_loss, cosine_logits, same_text
-from fclip.models.registry import register
-
-
-@dataclass(frozen=True)
-class EmoclipOptions:
-    """objective: captions = contrast with each clip's caption, labels = with its class's text; head_width and mlp_width
-    are those of the released code; text_mode and descriptions choose the class texts."""
-
-    objective: Literal["captions", "labels"] = "captions"
-    temporal_layers: int = 2
-    head_width: int = 2048
-    mlp_width: int = 512
-    text_mode: TextMode = "description"
-    descriptions: dict | str | None = None
+from fclip.registry import register
 
 
 class Emoclip(FrozenTowers):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from fclip.models.backbone.clip import encode_frames
 from fclip.models.base import ExpressionModel, FrozenEncoder
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """A variant without switches."""
 
 
 class FrozenTowers(ExpressionModel):

@@ -7,15 +7,14 @@ tokens up to the longest prompt are computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.clip import encode_embedded_text
-
-TextPosition = Literal["end", "middle", "front"]  # where the text stands, seen from the context
+from fclip.models.baselines.options import TextPosition
 
 
 def place_context(

@@ -7,35 +7,22 @@ No part of CLIP is in them, and none is loaded. Tran et al., CVPR 2018; Xie et a
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
+from fclip.models.baselines.options import VideoOptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, linear_logits
-from fclip.models.registry import register
 from fclip.models.weights import check_state
+from fclip.registry import register
 
 logger = logging.getLogger(__name__)
 
 KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # mean and std of torchvision's video weights
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """weights: none = random start, pretrained = torchvision's (Kinetics-400 or ImageNet), which it downloads;
-    image_size: side of the frames, 112 as in torchvision's video networks and in the benchmarks of the data sets."""
-
-    weights: Literal["none", "pretrained"] = "none"
-    image_size: int = 112
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.image_size <= 512:
-            raise UsageError(f"option image_size={self.image_size}; it must be 16 to 512")
 
 
 class VideoNetwork(ExpressionModel):
@@ -105,25 +92,25 @@ def _volume(spec: ModelSpec, builder: str) -> VideoNetwork:
     return VideoNetwork(spec, FramesToVolume(layers), 512, KINETICS)
 
 
-@register(VideoOptions, clip=False)
+@register(VideoOptions, needs_clip=False)
 def r3d_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet of 3D convolutions."""
     return _volume(spec, "r3d_18")
 
 
-@register(VideoOptions, clip=False)
+@register(VideoOptions, needs_clip=False)
 def r2plus1d_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet of (2+1)D convolutions."""
     return _volume(spec, "r2plus1d_18")
 
 
-@register(VideoOptions, clip=False)
+@register(VideoOptions, needs_clip=False)
 def mc3_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet, 3D convolutions in its first stage only."""
     return _volume(spec, "mc3_18")
 
 
-@register(VideoOptions, clip=False)
+@register(VideoOptions, needs_clip=False)
 def s3d(spec: ModelSpec) -> VideoNetwork:
     """Separable 3D Inception; it halves the frames three times and their sides five times, so it needs 5 of 32 pixels.
 
@@ -142,13 +129,13 @@ def _resnet18(spec: ModelSpec, over_time: nn.Module) -> VideoNetwork:
     return VideoNetwork(spec, FramesThenTime(backbone, over_time), 512, IMAGENET)
 
 
-@register(VideoOptions, clip=False)
+@register(VideoOptions, needs_clip=False)
 def resnet18_lstm(spec: ModelSpec) -> VideoNetwork:
     """ResNet-18 per frame and an LSTM over them, mean of its outputs."""
     return _resnet18(spec, nn.LSTM(512, 512, batch_first=True))
 
 
-@register(VideoOptions, clip=False)
+@register(VideoOptions, needs_clip=False)
 def resnet18_vit(spec: ModelSpec) -> VideoNetwork:
     """ResNet-18 per frame and a transformer over them, at its class token."""
     return _resnet18(spec, TemporalTransformer(512, spec.frames + 1, depth=2))

@@ -12,9 +12,9 @@ from fclip.models.backbone.clip import load_clip, weights_source
 from fclip.models.baselines.descriptions import class_texts, read_descriptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.convert.archive import Archive
+from fclip.models.convert.options import PromptOptions, TrainedOptions
 from fclip.models.convert.source import (
     Converted,
-    Given,
     Stored,
     clip_shapes,
     find_clip,
@@ -27,6 +27,7 @@ from fclip.models.convert.source import (
 )
 from fclip.models.convert.words import recover_texts
 from fclip.models.weights import weights_sha256
+from fclip.registry import register
 
 TEMPORAL_NAMES = (  # of the released code -> ours
     (r"^cls_token$", "class_token"),
@@ -42,7 +43,8 @@ TEMPORAL_NAMES = (  # of the released code -> ours
 HEADS = 8  # of the temporal transformers of both papers; not visible in the shapes
 
 
-def dfer_clip(archive: Archive, given: Given) -> Converted:
+@register(TrainedOptions)
+def dfer_clip(archive: Archive, given: TrainedOptions) -> Converted:
     """DFER-CLIP's checkpoint: image tower, temporal transformer and context; the class texts from `token_suffix`.
 
     The file has no class names: 7 or 11 classes are in the paper's order (happiness, sadness, ...), others must be
@@ -86,7 +88,8 @@ def dfer_clip(archive: Archive, given: Given) -> Converted:
     return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
 
 
-def emoclip(archive: Archive, given: Given) -> Converted:
+@register(TrainedOptions)
+def emoclip(archive: Archive, given: TrainedOptions) -> Converted:
     """EmoCLIP's zero-shot model: temporal transformer and scale. Any classes; the built-in eleven unless given."""
     state, ballast = find_state(archive)
     parts = {prefix: under(state, prefix) for prefix in ("backbone.", "temporal.")}
@@ -114,7 +117,8 @@ def emoclip(archive: Archive, given: Given) -> Converted:
     return Converted(read(kept, torch.float32), metadata, taken, sorted(state.keys() - set(taken)) + ballast)
 
 
-def coop(archive: Archive, given: Given) -> Converted:
+@register(PromptOptions)
+def coop(archive: Archive, given: PromptOptions) -> Converted:
     """CoOp's or CoCoOp's prompt learner; its class names are recovered with the token embedding of the CLIP it was on.
 
     The file does not say which CLIP: ViT-B-16 unless `given.clip`; the exact match of its token rows proves it.
@@ -152,7 +156,7 @@ def _metadata(
     temporal: Stored,
     texts: list[str],
     options: dict[str, Any],
-    given: Given,
+    given: TrainedOptions,
 ) -> dict[str, Any]:
     """What fclip-1 says about a model; the frame count is that of the temporal transformer's positions, else 16."""
     frames = temporal["positions"].shape[1] - 1 if "positions" in temporal else 16
@@ -167,6 +171,7 @@ def _metadata(
         "frames": frames,
         "prompts": {"class": texts},
         "options": options,
+        "modalities": ["frames", "caption"] if options.get("objective") == "captions" else ["frames"],
     }
 
 
@@ -223,7 +228,7 @@ def _meta_shapes(width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _classes(archive: Archive, given: Given, count: int) -> list[str]:
+def _classes(archive: Archive, given: TrainedOptions, count: int) -> list[str]:
     """The names given, or the published order for 7 and 11 classes."""
     published = list(read_descriptions(None))
     names = list(given.classes) if given.classes else published[:count] if count in (7, len(published)) else None

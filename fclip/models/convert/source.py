@@ -21,15 +21,6 @@ Shapes = dict[str, tuple[int, ...]]
 INTEGERS = "relative_position_index"  # the one table of integers among all these models
 
 
-@dataclass(frozen=True)
-class Given:
-    """What the user may add to what a file says: class names in order, and the CLIP that a prompt was learned on."""
-
-    classes: tuple[str, ...] | None = None
-    clip: str | None = None
-    clip_weights: str | Path | None = None
-
-
 @dataclass
 class Converted:
     """The result of one kind's converter: tensors to write by name, and what became of the file's own names."""

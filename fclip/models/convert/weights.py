@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from fclip.config import NoOptions
 from fclip.errors import FclipError
 from fclip.files import resource_json
 from fclip.models.backbone.clip import FARL_EXTRAS, OPENAI_BUFFERS
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.source import (
     Converted,
-    Given,
     Shapes,
     Stored,
     clip_shapes,
@@ -21,26 +21,30 @@ from fclip.models.convert.source import (
     under,
     visual_shapes,
 )
+from fclip.registry import register
 
 AIM_ADAPTERS = {"T_Adapter": "temporal", "S_Adapter": "spatial", "MLP_Adapter": "mlp"}
 AIM_LAYERS = {"D_fc1": "down", "D_fc2": "up"}
 
 
-def openai(archive: Archive, given: Given) -> Converted:
+@register()
+def openai(archive: Archive, options: NoOptions) -> Converted:
     """OpenAI's CLIP (a TorchScript archive, or its state dict): 302 tensors in their published precision."""
     state, ballast = find_state(archive)
     extras = [name for name in state if name in OPENAI_BUFFERS or name.endswith("attn_mask")]
     return _clip(archive, state, extras, ballast)
 
 
-def farl(archive: Archive, given: Given) -> Converted:
+@register()
+def farl(archive: Archive, options: NoOptions) -> Converted:
     """FaRL (Zheng et al., CVPR 2022): CLIP's two towers under OpenAI's names; its image-modelling head is left out."""
     state, ballast = find_state(archive)
     extras = [name for name in state if name.startswith(FARL_EXTRAS) or name in OPENAI_BUFFERS]
     return _clip(archive, state, extras, ballast)
 
 
-def longclip(archive: Archive, given: Given) -> Converted:
+@register()
+def longclip(archive: Archive, options: NoOptions) -> Converted:
     """Long-CLIP (Zhang et al., ECCV 2024): CLIP with two positional tables of 248 rows; both are kept."""
     state, ballast = find_state(archive)
     extras = [name for name in state if name in OPENAI_BUFFERS]
@@ -59,7 +63,8 @@ def _clip(
     return Converted(read(kept), {"clip": name}, sorted(kept), extras + ballast)
 
 
-def aim(archive: Archive, given: Given) -> Converted:
+@register()
+def aim(archive: Archive, options: NoOptions) -> Converted:
     """AIM (Yang et al., ICLR 2023): adapters under fclip's names (`frames.*`), image tower under CLIP's (`visual.*`).
 
     AIM trains ln_post, has no projection (reported as missing), and its classifier is left out.
@@ -107,7 +112,8 @@ def _aim_name(name: str) -> str:
     return f"frames.blocks.{block}.{AIM_ADAPTERS[adapter]}.{AIM_LAYERS[layer]}.{kind}"
 
 
-def facexformer(archive: Archive, given: Given) -> Converted:
+@register()
+def facexformer(archive: Archive, options: NoOptions) -> Converted:
     """FaceXFormer (Narayan et al., 2024): the network under its own names, without optimizer state."""
     state, ballast = find_state(archive, ("state_dict_backbone",))
     listed = resource_json("facexformer_tensors.json")

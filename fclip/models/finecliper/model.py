@@ -8,9 +8,8 @@ weigh the levels, and the weighted sum is classified.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,42 +20,14 @@ from fclip.models.backbone.clip import encode_frames, text_length
 from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.fusion import fuse, fusion_loss
+from fclip.models.finecliper.options import Options
 from fclip.models.finecliper.texts import CaptionTower, TextAdapters, encode_label_texts
 from fclip.models.heads import contrastive_loss, same_text
-from fclip.models.registry import register
+from fclip.registry import register
 
 logger = logging.getLogger(__name__)
 
 FACES = ("parsing", "landmarks")  # the middle level: both through one encoder
-
-
-@dataclass(frozen=True)
-class Options:
-    """Switches of the paper's ablations; the defaults are the method.
-
-    frames_level, parsing, landmarks: False leaves that modality of the variant out (one level only: less the others).
-    video_adapters False: frames through plain CLIP. scale: s of Eq. 7. fusion_weights: fixed weights in the order of
-    the model's modalities. objective captions: clips against captions, without labels (METHOD 5). *_ratio: tower
-    width / adapter width. checkpointing: recompute blocks in the backward pass.
-    """
-
-    text_adapters: Literal["none", "positive", "both"] = "both"
-    text_adapter_position: Literal["before", "after"] = "before"
-    negative_word: str = "no"
-    video_adapters: bool = True
-    scale: float = 0.5
-    frames_level: bool | None = None
-    parsing: bool | None = None
-    landmarks: bool | None = None
-    fusion_normalize: bool = False
-    fusion_detach_weights: bool = False
-    fusion_weights: list[float] | None = None
-    objective: Literal["labels", "captions"] = "labels"
-    tau: float = 0.01
-    frame_adapter_ratio: int = 4
-    face_adapter_ratio: int = 8
-    text_adapter_ratio: int = 4
-    checkpointing: bool = False
 
 
 @register(Options)
@@ -87,6 +58,7 @@ class FineCliper(ExpressionModel):
     """The model of METHOD 2 with any subset of the modalities. All that trains is in `adapters`."""
 
     label_tokens: Tensor
+    explainable = True
 
     def __init__(self, spec: ModelSpec, modalities: tuple[str, ...]) -> None:
         super().__init__(spec, _kept_modalities(spec, modalities))

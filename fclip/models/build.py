@@ -1,0 +1,38 @@
+"""The one way to make a model: `create_model(variant)`. A variant is a function ModelSpec -> ExpressionModel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from fclip.errors import UsageError
+from fclip.models.backbone.clip import NO_CLIP, load_clip
+from fclip.models.base import ExpressionModel, ModelSpec
+from fclip.registry import VARIANTS
+
+
+def create_model(
+    variant: str,
+    clip: str = "ViT-B-16",
+    classes: Sequence[str] = (),
+    frames: int = 16,
+    clip_weights: str | Path | None = None,
+    longclip_weights: str | Path | None = None,
+    **options: Any,
+) -> ExpressionModel:
+    """Build a model: the one constructor of all variants, untrained (adapters at zero) on frozen CLIP weights.
+
+    `clip`: tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model with native towers; `classes`: class names in
+    the order of the outputs; `frames`: T; `clip_weights`: see `load_clip`; `options`: the variant's own switches.
+    Raises UsageError for an unknown variant, CLIP model, option or option value.
+    """
+    build = VARIANTS.find(variant)
+    names = tuple(classes)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UsageError(f"classes must be two or more different names, got {list(names)}")
+    if frames < 1:
+        raise UsageError(f"frames must be at least 1, got {frames}")
+    values = VARIANTS.make_options(variant, options)
+    loaded = load_clip(clip, clip_weights) if getattr(build, "needs_clip", True) else NO_CLIP
+    return cast(ExpressionModel, build(ModelSpec(variant, loaded, names, frames, values, longclip_weights)))
