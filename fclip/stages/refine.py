@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fclip.config import ShardConfig, hash_of, option
 from fclip.errors import FclipError
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Config(ShardConfig):
     """Cut what states or implies an emotion, and what is not about the face, from every caption.
 
-    The label words of the data set are removed too (counterfactual verification). `--report` also runs the leak
+    Whole clauses are kept or dropped; what is left is not rewritten, and what was cut is stored with the reason. The
+    label words of the data set go too, so that texts do not tell one label from another. `--report` also runs the leak
     probe: how well a bag-of-words classifier guesses the label from the text alone, before and after; it writes
     review.csv, the captions a person should look at. Edit its column `suggested`, then `--apply-review` takes it.
 
@@ -35,6 +36,9 @@ class Config(ShardConfig):
     report: bool = option(False, "run the leak probe before and after, and write the review queue")
     lexicon: Path | None = option(None, "folder with further word lists (<category>.txt, a term a line)")
     wordnet: bool = option(False, "also cut WordNet's synonyms of emotion words (if installed)", output=True)
+    expressions: Literal["keep", "cut"] = option(
+        "keep", "words for a whole expression (smile, frown, laugh ...): keep them, or cut their clauses", output=True
+    )
     apply_review: Path | None = option(None, "review.csv edited by a person: its texts replace ours")
 
 
@@ -56,13 +60,14 @@ def run(config: Config) -> StageReport:
 class RefineStage(ShardStage[Config]):
     """Refine the captions of a shard."""
 
-    name, version, suffix = "refine", 1, ".jsonl"
+    name, version, suffix = "refine", 2, ".jsonl"
 
     def load(self) -> Any:
         """The refiner with its lexicons."""
         from fclip.captions.refine.refiner import Refiner
 
-        return Refiner(self.labels(), self.config.lexicon, self.config.wordnet)
+        expressions = self.config.expressions == "cut"
+        return Refiner(self.labels(), self.config.lexicon, self.config.wordnet, expressions)
 
     @cached_property
     def edits(self) -> dict[str, ReviewRow]:

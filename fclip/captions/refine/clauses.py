@@ -1,310 +1,161 @@
-"""Sentences and clauses of a caption: tokens with tags, segmentation at clause boundaries, subjects and predicates.
-
-No parser and no trained model: English captions are regular enough for closed word classes (resources/captions/
-grammar.json) and the lexicon's verbs.
-"""
+"""Clauses of a sentence: where each begins, what kind it is and what it rests on."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
 
-from fclip.captions.lexicon import CUT, KEEP, Lexicon
-from fclip.files import resource_json
+from fclip.captions.refine.words import Word, grammar
 
-_TOKENS = re.compile(
-    r"(\s*)((?<=[a-z])['’]s\b|[\"“][^\W\d_]+[\"”]|(?i:there|it|s?he|who|what|here)(?=['’]s\b)"
-    r"|[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_)"
-)
-_SENTENCES = re.compile(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]*[A-Z0-9])|\s*\n+\s*")
-_MARKUP = re.compile(r"\*\*[^*\n]{1,40}:\*\*|\*\*|__|`|^\s*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
-_MENDING = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\s+(?=[,.;:!?])", ""),
-        (r"\s+", " "),
-        (r"([,;:])(?:\s*[,;:])+", r"\1"),
-        (r"\b([Aa])n (?=[b-df-hj-np-tv-z])(?!hour|honest)", r"\1 "),
-        (r"\b([Aa]) (?=[aeiou])(?!uni|one|use|eu)", r"\1n "),
-    )
-)
-PUNCTUATION = frozenset(',;:—–-()"“”')
+NOUN_PHRASES = frozenset({"a", "an", "the", "all", "both", "each", "sign", "signs"})  # first words of comparisons
+_SENTENCE = r"(?<=[fqrje])(?:h[rm]*[xv]|[du][djuner]*[fqna]+(?:[op][dujn]*[fq])?[rm]*[xv])"  # with no mark in front
+_CANDIDATE = re.compile(r"[,;:(cstwzgi-]|(?<=\))|" + _SENTENCE)
+_BEGUN = re.compile(r"[,;:c-]+[rm]*s?$|s$")
+_ADJECTIVES = re.compile(r"(?:[djneg]*[djeg]|d[nN])$"), re.compile(r",m*[jenJEN]+[fqna]")
+_CLAUSE = re.compile(r"s(?:[^,;:()-]*?[xv]|[rm]*g)")
+_ITEM = re.compile(r"[^,;:()c-]*")
+_PREDICATE = re.compile(r"[rm]*[xv]")
+_FINITE = re.compile(r"[xv]")
+_LEAD = re.compile(r"[,;:()c-]*")
+_PARTICIPLE = re.compile(r"[rm]*g(?![rm]*[xv])")
+_RELATIVE = re.compile(r"[rm]?[wt]|[um]ow")
 
 
-class Token(NamedTuple):
-    """A word or punctuation mark, the white space in front of it and its categories in the lexicon."""
-
-    text: str
-    lower: str
-    space: str
-    tags: frozenset[str]
-
-    @property
-    def is_word(self) -> bool:
-        """Whether it is a word and not a mark or number."""
-        return self.text[0].isalpha()
-
-
-@dataclass(frozen=True)
+@dataclass
 class Clause:
-    """lead: commas and connecting words; body: the rest. kind: main (has subject and predicate), predicate (has no
-    subject), participle, with, relative, subordinate, compare, or fragment (no predicate).
+    """Words `first` to `last` of a sentence; from `start` on its own, before that joints (marks, and, while).
+
+    kind: S has subject and finite verb; V a finite verb only; W follows a subordinator; G begins with a participle;
+    R is relative, C a comparison or reason, Z a purpose, P a `with` phrase; N is all else. letters: of its own words.
+    verb: index of its finite verb. owner: number of the clause that it rests on, None where it stands alone.
     """
 
-    lead: list[Token]
-    body: list[Token]
+    first: int
+    start: int
+    last: int
+    joint: str
+    letters: str
     kind: str
+    verb: int | None
+    owner: int | None = None
 
 
-@cache
-def word_class(name: str) -> frozenset[str]:
-    """A word class of grammar.json, or several: `persons|pronouns`."""
-    classes = resource_json("captions/grammar.json")
-    return frozenset(word for part in name.split("|") for word in classes[part])
-
-
-_BY = ("by", "in", "from")
-_LISTING = ("including", "such", "as")
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences of a text, Markdown marks and list numbers left out."""
-    return [part.strip() for part in _SENTENCES.split(_MARKUP.sub("", text).strip()) if part and part.strip()]
-
-
-def tokenize(sentence: str, lexicon: Lexicon) -> list[Token]:
-    """Tokens of a sentence with the tags of their words and of the phrases they belong to."""
-    pairs = _TOKENS.findall(sentence)
-    lowers = [_lower(text) for _, text in pairs]
-    tags = [lexicon.tags(lower) for lower in lowers]
-    for start, lower in enumerate(lowers):
-        length, category = lexicon.phrase(lowers, start) if lower in lexicon.phrase_starts else (0, "")
-        for index in range(start, start + length):
-            tags[index] = (tags[index] - KEEP if category == "emotion" else tags[index]) | {category}
-        if length and category == "compare":
-            tags[start] |= {"compare_start"}
-    return [Token(text, lower, space, tag) for (space, text), lower, tag in zip(pairs, lowers, tags, strict=True)]
-
-
-def _lower(text: str) -> str:
-    """What a token is looked up as: there's -> there, 's -> is, "O" -> o."""
-    lower = text.lower().replace("’", "'").strip('"“”') or text
-    return "is" if lower == "'s" else lower.removesuffix("'s")
-
-
-def join_tokens(tokens: Sequence[Token]) -> str:
-    """Text of tokens, spaces mended and a/an made to fit after cuts."""
-    spaces = [
-        " " if before.is_word and token.is_word and not token.space else token.space
-        for before, token in zip(tokens, tokens[1:], strict=False)
-    ]
-    text = "".join(space + token.text for space, token in zip(["", *spaces], tokens, strict=False))
-    for pattern, replacement in _MENDING:
-        text = pattern.sub(replacement, text)
-    return text.strip()
-
-
-def verb_index(tokens: Sequence[Token]) -> int | None:
-    """Index of the first finite verb of a stretch of words, or None."""
-    for index, token in enumerate(tokens):
-        if token.lower in word_class("auxiliaries"):
-            return index
-        if not token.tags & {"verb", "action", "interpret", "weak_interpret"} or token.lower.endswith("ing"):
-            continue
-        if not _is_modifier(tokens, index):
-            return index
-    return None
-
-
-def _is_modifier(tokens: Sequence[Token], index: int) -> bool:
-    """Whether a word that may be a verb is an adjective or noun here: `his raised brows`, `a smile`, `open mouth`."""
-    back = index - 1
-    while back >= 0 and (
-        tokens[back].lower.endswith("ly")
-        or "state" in tokens[back].tags
-        or tokens[back].lower.endswith(("ed", "ing"))
-        or "emotion" in tokens[back].tags
-    ):
-        back -= 1
-    before = tokens[back].lower if back >= 0 else ""
-    if before in word_class("determiners|prepositions") and before != "to":
-        return True
-    if index and tokens[index - 1].text.lower().endswith(("'s", "’s")):
-        return True
-    token = tokens[index]
-    after = next((t for t in tokens[index + 1 : index + 3] if t.lower not in word_class("positions")), None)
-    if before and before in word_class("coordinators") or back < 0:
-        return after is not None and "face" in after.tags and not token.lower.endswith("s")
-    return token.lower.endswith("ed") and after is not None and "face" in after.tags
-
-
-def is_predicate(tokens: Sequence[Token]) -> bool:
-    """Whether a stretch begins with its verb (adverbs may stand in front)."""
-    index = verb_index(tokens)
-    return index is not None and all(_is_adverb(token) for token in tokens[:index])
-
-
-def is_participle(tokens: Sequence[Token]) -> bool:
-    """Whether a stretch begins with a verb in -ing."""
-    rest = [token for token in tokens[:3] if not _is_adverb(token)]
-    return bool(rest) and rest[0].lower.endswith("ing") and len(rest[0].lower) > 4
-
-
-def _is_adverb(token: Token) -> bool:
-    return token.lower.endswith("ly") or token.lower in {"also", "then", "now", "even", "not", "still", "just", "soon"}
-
-
-def described_at(tokens: Sequence[Token]) -> list[int]:
-    """Indices of the words that say how a part of the face is in `his eyes wide open and his lips pressed together`."""
-    found, open_phrase = [], True
-    for index, token in enumerate(tokens):
-        if token.lower in ("and", ","):
-            open_phrase = True
-        elif open_phrase and index and "face" in tokens[index - 1].tags and _describes(token):
-            found.append(index)
-            open_phrase = False
-    return found
-
-
-def _describes(token: Token) -> bool:
-    irregular = token.lower in word_class("irregular_participles")
-    return "state" in token.tags or irregular or token.lower.endswith(("ed", "ing", "ly"))
-
-
-def subject_of(tokens: Sequence[Token]) -> list[Token]:
-    """The words in front of the verb; empty where there is no verb or too much in front of it."""
-    index = verb_index(tokens)
-    subject = list(tokens[: index or 0])
-    while subject and _is_adverb(subject[-1]):
-        subject.pop()
-    return subject if len(subject) <= 12 else []
-
-
-def is_plural(subject: Sequence[Token]) -> bool:
-    """Whether a verb after this subject takes its plural form."""
-    words = [token for token in subject if token.is_word]
-    if not words or any(token.lower == "and" for token in words):
-        return bool(words)
-    for position, token in enumerate(words):  # the head stands in front of `of the face`
-        if token.lower in word_class("prepositions") and position:
-            words = words[:position]
-            break
-    last = words[-1].lower
-    return last in word_class("plurals") or (last.endswith("s") and not last.endswith("ss") and last != "his")
-
-
-def split_clauses(tokens: Sequence[Token]) -> list[Clause]:
-    """Cut a sentence (without its final mark) at its clause boundaries; joining all clauses gives it back."""
+def split_clauses(words: Sequence[Word]) -> list[Clause]:
+    """Cut a sentence, without its final mark, into clauses; together they hold every word."""
+    letters = "".join([word.letter for word in words]).lower()
+    finite = _FINITE if _FINITE.search(letters) else re.compile("[xve]")  # the past tense looks like a participle
+    likely = {match.start() for match in _CANDIDATE.finditer(letters)}
     starts = [0]
-    for index in range(1, len(tokens)):
-        if _is_boundary(tokens, index, starts[-1]):
+    for index in range(1, len(words)):
+        if (index in likely or words[index].length) and _begins(words, letters, index, starts[-1]):
             starts.append(index)
-    clauses = []
-    for first, last in zip(starts, [*starts[1:], len(tokens)], strict=True):
-        part = list(tokens[first:last])
-        lead = _lead_length(part)
-        clauses.append(Clause(part[:lead], part[lead:], _kind(part[:lead], part[lead:])))
+    bounds = zip(starts, [*starts[1:], len(words)], strict=True)
+    clauses = [_clause(words, letters, first, last, finite) for first, last in bounds]
+    _mend_subject(clauses, words, letters, finite)
+    _set_owners(clauses)
     return clauses
 
 
-def _is_boundary(tokens: Sequence[Token], index: int, start: int) -> bool:
+def opens_with_recording(words: Sequence[Word]) -> bool:
+    """Whether a clause begins with the recording as its subject: the video ends."""
+    start = next((word for word in words[:4] if word.letter not in "djm"), None)
+    return start is not None and start.lower in grammar()["media"]
+
+
+def _begins(words: Sequence[Word], letters: str, index: int, start: int) -> bool:
     """Whether a clause begins at `index`; `start` is where the one before it began."""
-    token, before = tokens[index], tokens[index - 1]
-    if token.text in PUNCTUATION:
-        return (token.text != "-" or bool(token.space)) and not _between_adjectives(tokens, index)
-    if _listing_length(tokens, index):
-        return before.text not in PUNCTUATION
-    if before.text in PUNCTUATION or before.lower in word_class("coordinators|subordinators"):
-        return False  # the boundary is in front of that word
-    if "compare" in token.tags & before.tags or token.lower == "which" and before.lower == "of":
-        return False  # all of which
-    if token.lower in word_class("subordinators|relatives") or "compare_start" in token.tags:
+    letter, before, word = letters[index], letters[start:index], words[index]
+    previous = before[-1]
+    if before[0] == "(" and ")" not in before:
+        return False
+    if letter == "(" or previous == ")":
         return True
-    if token.lower.endswith("ing"):
-        interprets = bool(token.tags & {"interpret", "weak_interpret"})
-        attached = before.lower in word_class("auxiliaries|determiners")
-        return interprets and not attached or before.lower in word_class("persons")
-    if token.lower in ("with", "without"):
+    if _BEGUN.match(before):
+        return letter in ",;:-" and previous in "rm"
+    if "compare" in word.tags and word.length and before.strip("rm"):
+        looks = words[index - 1].lower in ("look", "looks", "looked")
+        return word.lower not in NOUN_PHRASES and previous not in "xbpoilzduk" and not looks
+    if letter in ",;:-":
+        adverb = re.fullmatch("[rm]+", letters[:index]) and not words[index - 1].reason
+        return not adverb and not (_ADJECTIVES[0].search(before) and _ADJECTIVES[1].match(letters, index))
+    if letter == "c":
+        return _parts_at_coordinator(words, letters, index, start)
+    if letter == "s":
+        compares = "compare" in words[index - 1].tags and words[index - 1].length > 1  # as though
+        return not compares and bool(_CLAUSE.match(letters, index))
+    if letter == "z":
+        return letters[index + 1 : index + 2] == "b" and bool(words[index + 1].reason)
+    if letter == "g":
+        return bool(word.tags & {"interpret", "weak_interpret"}) and previous in "fqnayrjegvk"
+    if letter == "t":
+        return previous in "fqnayk" and bool(_PREDICATE.match(letters, index + 1))
+    if letter == "w":
+        return previous not in "op" and not opens_with_recording(words[start:index])
+    if not _FINITE.search(before):
+        return False
+    if letter == "i":
+        return words[index - 1].lower not in grammar()["incomplete"] and not opens_with_recording(words[start:index])
+    return letter in "hdu" and "t" not in before  # two sentences without a mark between them
+
+
+def _parts_at_coordinator(words: Sequence[Word], letters: str, index: int, start: int) -> bool:
+    """Whether what follows `and` is a clause, or an item that must go after some that need not."""
+    match = _ITEM.match(letters, index + 1)
+    item = match[0] if match else ""
+    if _FINITE.search(item) or re.match("[rm]*g", item):
         return True
-    if token.lower.endswith("s") and "action" in token.tags and before.tags & CUT:  # a smile that shows joy spreads
-        opens = tokens[start].lower.endswith("ing")  # a man wearing a scarf turns
-        return opens or any(t.lower in word_class("relatives") or t.lower == "that" for t in tokens[start:index])
-    joins = token.lower in word_class("coordinators|prepositional_subordinators")
-    if not joins and token.lower not in ("that", "to"):
-        return False
-    rest = _until_boundary(tokens, index + 1)
-    if joins:
-        verb = verb_index(rest)
-        if token.lower in ("and", "or") and verb and verb_index(tokens[start:index]) is None:
-            return False  # two nouns share the verb
-        return verb is not None or is_participle(rest)
-    if token.lower == "that":
-        return is_predicate(rest) and not before.tags & {"interpret", "weak_interpret"}
-    return token.lower == "to" and bool(rest) and "interpret" in rest[0].tags
+    clean = not any(word.reason for word in words[start:index])
+    return clean and any(word.reason for word in words[index : index + 1 + len(item)])
 
 
-def _between_adjectives(tokens: Sequence[Token], index: int) -> bool:
-    """Whether the comma at `index` stands within a noun's adjectives: `a long, shuddering breath`."""
-    if index < 2 or tokens[index].text != "," or tokens[index - 2].lower not in word_class("determiners"):
-        return False
-    adjective, after = tokens[index - 1], tokens[index + 1 : index + 3]
-    if adjective.tags & {"face", "face_general"} or adjective.lower in word_class("persons|movement_nouns|bearers"):
-        return False
-    return len(after) == 2 and after[0].is_word and after[1].lower in word_class("movement_nouns")
+def _clause(words: Sequence[Word], letters: str, first: int, last: int, finite: re.Pattern[str]) -> Clause:
+    lead = _LEAD.match(letters, first, last)
+    start = lead.end() if lead else first
+    while start < last and letters[start] == "s" and _CLAUSE.match(letters, start, last):
+        start += 1
+    body = letters[start:last]
+    found = finite.search(body)
+    if start < last and "compare" in words[start].tags or any("compare" in word.tags for word in words[first:start]):
+        kind = "C"
+    elif "s" in letters[first:start]:
+        kind = "W"
+    elif _RELATIVE.match(body):
+        kind = "R"
+    elif _PARTICIPLE.match(body):
+        kind = "G"
+    elif body[:1] in ("z", "i"):
+        kind = "Z" if body[0] == "z" else "P"
+    elif not found:
+        kind = "N"
+    else:
+        kind = "S" if body[: found.start()].strip("rm") else "V"
+    verb = start + found.start() if found else None
+    return Clause(first, start, last, letters[first:start], body, kind, verb)
 
 
-def _listing_length(tokens: Sequence[Token], index: int) -> int:
-    """Length of words that announce what is seen (`such as`, `as evidenced by`) at `index`; 0 where there are none."""
-    if tokens[index].lower not in word_class("evidence") and tokens[index].lower not in _LISTING:
-        return 0
-    words = [token.lower for token in tokens[index : index + 3]]
-    if words[0] == "including":
-        return 1
-    if words[:2] == ["such", "as"]:
-        return 2
-    start = 1 if words[0] == "as" else 0
-    named = len(words) >= start + 2 and words[start] in word_class("evidence") and words[start + 1] in _BY
-    return start + 2 if named else 0
+def _mend_subject(clauses: list[Clause], words: Sequence[Word], letters: str, finite: re.Pattern[str]) -> None:
+    """Give a subject that is cut off from its verb (the mouth, which ..., opens) or in two (brow and lips) its due."""
+    later = next((number for number, clause in enumerate(clauses) if clause.kind in "SV"), 0)
+    if not later or clauses[0].kind != "N" or clauses[0].letters[-1:] not in tuple("fqnayhk"):
+        return
+    if clauses[later].kind == "V" and ":" not in clauses[later].joint:
+        clauses[0].kind = "S"
+    elif "c" in clauses[later].joint and all(clause.kind == "N" for clause in clauses[:later]):
+        clauses[: later + 1] = [_clause(words, letters, 0, clauses[later].last, finite)]
 
 
-def _until_boundary(tokens: Sequence[Token], start: int) -> Sequence[Token]:
-    """The words from `start` to the next comma or coordinator."""
-    for index in range(start, len(tokens)):
-        if tokens[index].text in PUNCTUATION or tokens[index].lower in word_class("coordinators"):
-            return tokens[start:index]
-    return tokens[start:]
-
-
-def _lead_length(part: Sequence[Token]) -> int:
-    connecting = word_class("coordinators|subordinators|relatives|prepositional_subordinators|connectors")
-    length = 0
-    while length < len(part) and (
-        part[length].text in PUNCTUATION
-        or (
-            part[length].lower in connecting
-            and "compare_start" not in part[length].tags
-            and not (part[length].lower == "that" and length == 0 and not is_predicate(part[1:]))
-        )
-    ):
-        length += 1
-    return length + _listing_length(part, length) if length < len(part) else length
-
-
-def _kind(lead: Sequence[Token], body: Sequence[Token]) -> str:
-    words = {token.lower for token in lead}
-    if body and "compare_start" in body[0].tags:
-        return "compare"
-    if words & word_class("relatives") or "that" in words:
-        return "relative"
-    if words & {"with", "without", "including", "such"} or words & word_class("evidence"):
-        return "with"
-    if is_participle(body) or "to" in words:
-        return "participle"
-    if verb_index(body) is None:
-        return "with" if lead and described_at(body) else "fragment"
-    if is_predicate(body):
-        return "predicate"
-    return "subordinate" if words & word_class("subordinators|prepositional_subordinators") else "main"
+def _set_owners(clauses: list[Clause]) -> None:
+    """Fill in what each clause rests on: an earlier one, or, before the first S, the S to come."""
+    main = head = None
+    for number, clause in enumerate(clauses):
+        following = clauses[number + 1] if number + 1 < len(clauses) else None
+        opens = "c" in clause.joint and clause.kind in "WP" and following and following.kind == "S"
+        if clause.kind == "S":
+            main = head = number
+        elif main is None or opens and following and following.joint == ",":
+            clause.owner = next((n for n in range(number, len(clauses)) if clauses[n].kind == "S"), None)
+        else:
+            clause.owner = main if clause.kind in "VW" else head
+            if clause.kind in "VW":
+                head = number

@@ -1,202 +1,216 @@
-"""Cleaning captions of all that gives the expression away by its name (METHOD 4), and checking that nothing is left.
+"""Cleaning captions of all that gives the expression away: whole clauses are kept or dropped by their own words.
 
-Stage 1 keeps clauses about parts of the face and implied actions and cuts what states or implies an emotion, the
-scene, clothing, identity and boilerplate, so that grammatical text is left. Stage 2, counterfactual verification,
-replaces each label word by the other labels: if the text then reads differently, a label word was left, and its
-sentence goes as well.
+A clause goes when it names or implies an emotion, says what a movement means, or tells of the recording, the scene,
+clothes or the person; so does what rests on it. Out of a clause that stays, only phrases are taken that any English
+sentence can do without (in surprise, sadly). What is left is not rewritten: a clause that has lost its sentence gets a
+capital letter and a full stop, and what cannot stand alone goes as well, with the reason on record. No word that names
+a label is left, so a caption reads the same whatever label is put in the place of another.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from fclip.captions.lexicon import CUT, KEEP, Lexicon
-from fclip.captions.refine.clauses import (
-    Clause,
-    Token,
-    is_plural,
-    join_tokens,
-    split_clauses,
-    split_sentences,
-    subject_of,
-    tokenize,
-    verb_index,
-    word_class,
-)
-from fclip.captions.refine.cuts import (
-    CUT_AFTER,
-    Removed,
-    cut_boilerplate,
-    cut_phrases,
-    is_dangling,
-    may_hedge,
-    media_head,
-    reason_of,
-)
-from fclip.captions.refine.joins import Kept, assemble, word
+from fclip.captions.lexicon import KEEP, Lexicon
+from fclip.captions.refine.clauses import Clause, opens_with_recording, split_clauses
+from fclip.captions.refine.judge import JOINT, REASONS, judge, main_reason, tells
+from fclip.captions.refine.words import Reader, Word, grammar, split_sentences, tidy
 
-REVISION = "3"  # raise it with every change that may change a refined caption
+REVISION = "4"  # raise it with every change that may change a refined caption
 MOST_CHARACTERS = 20_000  # of one caption; more is cut off
-SPEECH = frozenset({"speaking", "talking", "speak", "talk", "breathing", "breathe", "singing", "chewing", "inhaling"})
-INTERPRETING = frozenset({"interpret", "weak_interpret", "compare_start"})
-_WORDS = re.compile(r"[^\W\d_]+")
+WHOLE = KEEP | {"face_general"}  # what an untouched sentence must have one of
+PART = frozenset({"face", "action"})  # and what is left of one that lost a clause
+_SUBJECT = re.compile(r"[^xv]*[hfqanykugt][^xv]*[xv]|[rm]+x[du]|[^xv]*[hfqanyk][rm]*[eny]")
+_SPLICE = re.compile(r"^[^xv:]*:|[xv][^;:-]*?(?:,|(?<=[fqrje]))(?:h[rm]*[xv]|[du][djuner]*[fqna]+[rm]*[xv])")
+_UNFINISHED = frozenset("doilcstw,;:(-")
+
+Removed = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Refined:
-    """A cleaned caption and what was cut from it: (text, reason) pairs in order."""
+    """A cleaned caption and what was cut from it: (text, reason) pairs."""
 
     text: str
-    removed: list[tuple[str, str]] = field(default_factory=list)
+    removed: Removed = field(default_factory=list)
 
 
 class Refiner:
     """Cleans captions for one set of labels. Options as Lexicon's; `fingerprint` holds all that shapes the result."""
 
-    def __init__(self, labels: Iterable[str] = (), lexicon_dir: Path | None = None, wordnet: bool = False) -> None:
-        self.lexicon = Lexicon(labels, lexicon_dir, wordnet)
+    def __init__(
+        self,
+        labels: Iterable[str] = (),
+        lexicon_dir: Path | None = None,
+        wordnet: bool = False,
+        expressions: bool = False,
+    ) -> None:
+        self.lexicon = Lexicon(labels, lexicon_dir, wordnet, expressions)
         self.fingerprint = {"refiner": REVISION, "lexicon": self.lexicon.sha256}
+        self._reader = Reader(self.lexicon)
 
     def refine(self, text: str) -> Refined:
         """Clean one caption; the text may come out empty. The result, refined again, stays as it is."""
         removed: Removed = []
-        sentences = [self._sentence(sentence, removed) for sentence in split_sentences(text[:MOST_CHARACTERS])]
+        return Refined(self._refine(tidy(text[:MOST_CHARACTERS]), removed), removed)
+
+    def _refine(self, text: str, removed: Removed) -> str:
         kept = []
-        for sentence in sentences:
-            if sentence and self.leftover_labels(sentence):
-                removed.append((sentence, "label"))
-            elif sentence:
-                kept.append(sentence)
-        return Refined(" ".join(kept), removed)
-
-    def leftover_labels(self, text: str) -> list[str]:
-        """Words by which the counterfactual versions of a text differ: those that still name a label."""
-        return [found for found in _WORDS.findall(text) if self.lexicon.label_of(found.lower()) is not None]
-
-    def counterfactual(self, text: str, label: str) -> str:
-        """The text with every word that names a label replaced by `label`; all versions agree when none is left."""
-        return _WORDS.sub(lambda m: m[0] if self.lexicon.label_of(m[0].lower()) is None else label, text)
+        for sentence in split_sentences(text):
+            left = self._sentence(sentence, removed)
+            kept.append(left if left in ("", sentence) else self._refine(left, removed))
+        return " ".join(filter(None, kept))
 
     def _sentence(self, sentence: str, removed: Removed) -> str:
-        """What is left of a sentence; cuts are appended to `removed`."""
-        tokens = tokenize(sentence, self.lexicon)
-        tags = frozenset().union(*(token.tags for token in tokens)) if tokens else frozenset()
-        plain = not tags & (CUT | INTERPRETING | {"boilerplate", "hedge"})
-        cuts: Removed = []
-        text = sentence
-        if not plain or may_hedge(tokens) or media_head(tokens):
-            text = self._cut(tokens, cuts)
-        if not cuts and tags & (KEEP | {"face_general"}):
-            return sentence
-        if not text or not cuts:
-            cuts, text = [(sentence, _main_reason(cuts) if cuts else "off topic")], ""
-        removed += cuts
-        return text
-
-    def _cut(self, tokens: list[Token], cuts: Removed) -> str:
-        """What is left of a sentence that holds something to cut; empty when that is nothing to keep."""
-        mark = ""
-        while tokens and tokens[-1].text in ".!?…":
-            mark, tokens = tokens[-1].text, tokens[:-1]
-        text = self._mend(cut_phrases(cut_boilerplate(tokens, cuts), cuts), cuts)
-        if not text or any(reason_of(token) for token in tokenize(text, self.lexicon)):
+        """What is left of a sentence; what is cut is appended to `removed`."""
+        words = self._reader.read(sentence)
+        letters = "".join([word.letter for word in words])
+        special = [word for word in words if word.length or word.reason or "weak_interpret" in word.tags]
+        if special or _SPLICE.search(letters):
+            return _Surgery(sentence, words).result(removed)
+        if reason := _unfit(words, letters, WHOLE):
+            removed.append((sentence, reason))
             return ""
-        return text + (mark or ".")
-
-    def _mend(self, tokens: list[Token], cuts: Removed) -> str:
-        """Cut the clauses that must go and join the others."""
-        clauses: list[Kept] = []
-        reason = ""
-        for index, clause in enumerate(split_clauses(tokens)):
-            previous = reason
-            clause, reason = _judge(clause, previous, cuts)
-            before = clauses[-1].clause.body[-1:] if clauses else []
-            if reason and clause.kind == "compare" and before and before[0].lower in word_class("copulas"):
-                clauses[-1] = replace(clauses[-1], stays=False)  # she looks (like she is about to cry)
-                cuts.append((join_tokens(clauses[-1].clause.body), reason))
-            if reason and clause.body:
-                cuts.append((join_tokens(clause.lead + clause.body).lstrip(",; "), reason))
-            clauses.append(Kept(clause, index, stays=not reason))
-        return assemble(clauses)
+        return sentence[0].upper() + sentence[1:] + ("" if letters.endswith(".") else ".")
 
 
-def _judge(clause: Clause, previous: str, cuts: Removed) -> tuple[Clause, str]:
-    """The clause, mended where that saves it, and why it must go ("" where it stays).
-
-    previous: the reason for which the clause in front of it went, or "". What mending cuts is added to `cuts`.
-    """
-    body = clause.body
-    flagged = next((reason for reason in map(reason_of, body) if reason), "")
-    verb = verb_index(body)
-    opener = body[verb] if verb is not None else None
-    interprets = opener is not None and bool(opener.tags & {"interpret", "weak_interpret"})
-    if clause.kind in ("main", "subordinate") and interprets and verb is not None:
-        told = _is_told(body[verb:]) and not flagged and "weak_interpret" in body[verb].tags
-        subject = subject_of(body)
-        if told:
-            return clause, ""
-        if any(t.tags & {"action", "state"} for t in subject) and not any(map(reason_of, subject)):
-            cuts.append((join_tokens(body[verb:]), flagged or "interpretation"))
-            plural = is_plural(subject)
-            return Clause(clause.lead, [*subject, word("are" if plural else "is"), word("visible")], "main"), ""
-        return clause, flagged or "interpretation"
-    if flagged:
-        return clause, flagged
-    if previous and clause.kind == "predicate" and any(token.lower == "or" for token in clause.lead):
-        return clause, previous  # as if to speak or gasp
-    if clause.kind == "compare" or _interprets(clause):
-        return clause, "interpretation"
-    if is_dangling(body) and clause.kind != "fragment":
-        return clause, previous or "fragment"
-    emptied = len(body) > 1 and CUT_AFTER in body[-1].tags and body[-1].lower in word_class("containers")
-    if emptied and body[-2].lower in word_class("determiners"):  # there is a look
-        return clause, previous or "fragment"
-    stops = any(CUT_AFTER in token.tags for token in [*clause.lead, *body])
-    if stops and not any(token.tags & KEEP for token in body) and (clause.lead or clause.kind != "fragment"):
-        return clause, previous or "fragment"
-    joined = {token.lower for token in clause.lead} & word_class("subordinators|prepositional_subordinators")
-    if joined and not any(token.tags & KEEP for token in body):
-        return clause, "off topic"
-    if previous and clause.kind == "with" and clause.lead[0].is_word and not any(t.tags & KEEP for t in body):
-        return clause, previous  # unhappy with what he hears
-    if previous and clause.kind == "fragment" and clause.lead:
-        return clause, previous
-    if clause.kind in ("main", "predicate") and not any(token.tags & KEEP for token in body):
-        return clause, "off topic"
-    return clause, ""
+def _unfit(words: Sequence[Word], letters: str, wanted: frozenset[str]) -> str:
+    """Why a stretch of words cannot be a sentence of a caption; empty where it can."""
+    if all(word.tags.isdisjoint(wanted) for word in words):
+        return "off topic"
+    if opens_with_recording(words) and not any("face" in word.tags for word in words):
+        return "camera"
+    return "" if _SUBJECT.match(letters) else "fragment"
 
 
-def _interprets(clause: Clause) -> bool:
-    """Whether a participle, relative clause or predicate says what a movement means and nothing of what is seen."""
-    if clause.kind not in ("participle", "relative", "predicate"):
-        return False
-    position = next((i for i, t in enumerate(clause.body[:4]) if t.tags & {"interpret", "weak_interpret"}), None)
-    if position is None:
-        return False
-    rest = clause.body[position + 1 :]
-    if "weak_interpret" in clause.body[position].tags:
-        return not _is_told(rest)
-    return not any(token.lower in SPEECH for token in rest)
+class _Surgery:
+    """One sentence that holds something to cut: each word stays (fate empty) or goes, with the reason as its fate."""
+
+    def __init__(self, sentence: str, words: list[Word]) -> None:
+        self.sentence = sentence
+        end = len(words)
+        while end and words[end - 1].letter == ".":
+            end -= 1
+        self.words, self.mark = words[:end], "".join(word.text for word in words[end:]) or "."
+        self.fate = [""] * end
+
+    def result(self, removed: Removed) -> str:
+        """Text of the sentences that are left; what goes is appended to `removed`."""
+        self._cut_boilerplate()
+        live, words, clauses = self._clauses()
+        if self._cut_adjuncts(live, clauses):
+            live, words, clauses = self._clauses()
+        verdict = judge(words, clauses)
+        lost = any(reason != JOINT for reason in verdict.reasons.values())
+        kept = []
+        for sentence in verdict.sentences:
+            reason = self._unfit([words[index] for index in sentence], PART if lost else WHOLE)
+            if reason:
+                verdict.reasons |= dict.fromkeys(sentence, reason)
+            else:
+                kept.append([live[index] for index in sentence])
+        for index, reason in verdict.reasons.items():
+            self.fate[live[index]] = reason
+        self._list(removed, whole=not kept)
+        return " ".join(self._text(sentence) for sentence in kept)
+
+    def _clauses(self) -> tuple[list[int], list[Word], list[Clause]]:
+        """Indices of the words that are left, these words, and their clauses."""
+        live = [index for index, fate in enumerate(self.fate) if not fate]
+        words = [self.words[index] for index in live]
+        return live, words, split_clauses(words) if words else []
+
+    @staticmethod
+    def _unfit(words: Sequence[Word], wanted: frozenset[str]) -> str:
+        letters = "".join(word.letter for word in words)
+        unfinished = not words or letters[-1] in _UNFINISHED or words[-1].lower in grammar()["incomplete"]
+        return _unfit(words, letters, wanted) or ("fragment" if unfinished else "")
+
+    def _cut_boilerplate(self) -> None:
+        """Phrases such as `in the video` anywhere, others (we can see that, overall) at the beginning only."""
+        begun = False
+        for index, word in enumerate(self.words):
+            if self.fate[index]:
+                continue
+            end = index + word.length
+            mark = end < len(self.words) and self.words[end].letter in ",:"
+            opens = not begun and (word.length > 1 or mark)
+            within = word.length > 1 and self.words[end - 1].lower in grammar()["media"]
+            within &= not index or self.words[index - 1].letter not in "rm"  # late in the clip
+            if "boilerplate" in word.tags and word.length and (opens or within):
+                end += bool(not begun and mark)
+                self.fate[index:end] = ["boilerplate"] * (end - index)
+            else:
+                begun = True
+
+    def _cut_adjuncts(self, live: list[int], clauses: Sequence[Clause]) -> bool:
+        """Cut the adverbs, phrases and adjectives that a clause can do without, where that saves it."""
+        changed = False
+        for clause in clauses:
+            part = live[clause.start : clause.last]
+            if clause.kind in "RCZP" or not any(self.words[index].reason for index in part):
+                continue
+            fates = self._adjuncts(part)
+            if all(not self.words[index].reason or index in fates for index in part):
+                changed = True
+                for index, reason in fates.items():
+                    self.fate[index] = reason
+        return changed
+
+    def _adjuncts(self, part: list[int]) -> dict[int, str]:
+        """Words of a clause that can be cut, with reasons."""
+        fates: dict[int, str] = {}
+        for pattern in _patterns():
+            part = [index for index in part if index not in fates]
+            for match in pattern.finditer("".join([self.words[index].letter for index in part])):
+                first, last = match.span()
+                rest = [self.words[index] for index in part[:first] + part[last:]]
+                before = self.words[part[first - 1]].lower if first else ""
+                after = self.words[part[last]].lower if last < len(part) else ""
+                spoilt = before in ("a", "an") and (after[:1] in tuple("aeiou")) != (before == "an")
+                if tells(rest) and not spoilt and before not in grammar()["incomplete"]:
+                    cut = part[first:last]
+                    fates |= dict.fromkeys(cut, main_reason([self.words[index] for index in cut]))
+        return fates
+
+    def _text(self, indices: list[int]) -> str:
+        """A kept stretch of words as a sentence."""
+        text = ""
+        for index, before in zip(indices, [-1, *indices[:-1]], strict=True):
+            word = self.words[index]
+            text += (word.space if before == index - 1 or word.letter in ",;:)" else " ") + word.text
+        text = text.strip()
+        return text[0].upper() + text[1:] + (self.mark if indices[-1] == len(self.words) - 1 else ".")
+
+    def _list(self, removed: Removed, whole: bool) -> None:
+        """Append what goes, stretch by stretch, without the joints at its ends."""
+        fates = list(self.fate)
+        for order in (range(len(fates) - 2, -1, -1), range(1, len(fates))):  # boilerplate goes with what it stands in
+            for index in order:
+                neighbour = fates[index - order.step]
+                if fates[index] in ("boilerplate", JOINT) and neighbour and neighbour != JOINT:
+                    fates[index] = neighbour
+        if whole and len(set(fates)) == 1 and fates[0] in REASONS:
+            removed.append((self.sentence, fates[0]))
+            return
+        first = 0
+        for index in range(1, len(fates) + 1):
+            if index == len(fates) or fates[index] != fates[first]:
+                run = self.words[first:index]
+                while run and run[0].letter in ",;:c-":
+                    run = run[1:]
+                while run and run[-1].letter in ",;:c-":
+                    run = run[:-1]
+                if run and fates[first]:
+                    reason = fates[first] if fates[first] != JOINT else "fragment"
+                    removed.append(("".join(word.space + word.text for word in run).strip(), reason))
+                first = index
 
 
-def _is_told(tokens: Sequence[Token]) -> bool:
-    return any(token.tags & {"face", "state"} or token.lower in word_class("movement_nouns") for token in tokens)
-
-
-def _main_reason(cuts: Removed) -> str:
-    """The reason to give for a whole sentence: the first of its cuts' reasons that is not a matter of form."""
-    return next((reason for _, reason in cuts if reason not in ("fragment", "boilerplate", "hedge")), cuts[0][1])
-
-
-@lru_cache(maxsize=8)
-def _refiner(labels: tuple[str, ...]) -> Refiner:
-    return Refiner(labels)
-
-
-def refine_text(text: str, labels: Iterable[str] = ()) -> Refined:
-    """Clean one caption with the bundled lexicon; `labels` are the class names of the data set."""
-    return _refiner(tuple(labels)).refine(text)
+@cache
+def _patterns() -> list[re.Pattern[str]]:
+    return [re.compile(rule["cut"]) for rule in grammar()["adjuncts"]]
