@@ -62,7 +62,7 @@ def read_header(path: str | Path) -> tuple[JsonObject, tuple[str, ...]]:
         raise FclipError(f"{path}: no such weights file") from None
     except (SafetensorError, OSError) as error:
         raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
-    metadata = parse_json(text, f"{path}: metadata")
+    metadata = parse_json(text, f"{path}: not a readable header")
     if not isinstance(metadata, dict):
         raise FclipError(f"{path}: its metadata are no JSON object; make the file again")
     return metadata, names

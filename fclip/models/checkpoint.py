@@ -7,25 +7,24 @@ fold, seed, epoch, selection, metrics.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import fclip
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
 from fclip.models.build import create_model
+from fclip.models.weights import check_finite
 from fclip.records import CheckpointInfo
+from fclip.runner.pointer import WEIGHTS, read_pointer, verify_checkpoint
 from fclip.schema import parse_record
-from fclip.tensors import read_header, write_tensors
+from fclip.tensors import read_header, read_tensors, write_tensors
 
 FORMAT = "fclip-1"
 BUILT_FROM = ("variant", "clip", "clip_sha256", "classes", "frames", "prompts", "options")
-WEIGHTS = "model.safetensors"
 POINTERS = ("BEST", "LAST")
 
 
@@ -63,19 +62,15 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise FclipError(f"{path}: no such checkpoint")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-        metadata = json.loads(header.get("fclip", "{}"))
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise FclipError(f"{path}: not a readable .safetensors file ({error})") from None
+    verify_checkpoint(path)
+    metadata, _ = read_header(path)
     if metadata.get("format") != FORMAT:
-        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {metadata.get('format')!r}")
-    if broken := [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]:
-        raise FclipError(f"{path}: tensor {broken[0]} holds NaN or infinite values (as {len(broken) - 1} others)")
+        raise FclipError(f"{path}: not a checkpoint of format {FORMAT}, but of {ascii(metadata.get('format'))[:60]}")
     if missing := [name for name in BUILT_FROM if name not in metadata]:
         raise FclipError(f"{path}: its metadata lack {', '.join(missing)}")
+    parse_record(metadata, CheckpointInfo, str(path))  # every value is of its type
+    state = read_tensors(path)
+    check_finite(state, str(path))
     return state, metadata
 
 
@@ -98,12 +93,7 @@ def find_checkpoint(path: str | Path) -> Path:
     pointer = next((p for p in pointers if p.is_file()), None)
     if pointer is None:
         raise FclipError(f"{path}: no checkpoint (a .safetensors file, or a run folder with BEST or LAST)")
-    run = pointer.parent.resolve()
-    target = (run / pointer.read_text().strip()).resolve()
-    target = target / WEIGHTS if target.is_dir() else target
-    if not target.is_relative_to(run) or not target.is_file():
-        raise FclipError(f"{pointer}: points to {target}, which is no checkpoint of this run")
-    return target
+    return read_pointer(pointer) / WEIGHTS
 
 
 def load_model(

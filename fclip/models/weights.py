@@ -28,7 +28,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FclipError(f"{path}: no such weights file")
     if path.suffix == ".safetensors":
-        return read_tensors(path)
+        tensors = read_tensors(path)
+        check_finite(tensors, str(path))
+        return tensors
     if is_torchscript(path):
         raise FclipError(
             f"{path}: a TorchScript archive carries code; turn it into plain weights first: "
@@ -44,6 +46,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise FclipError(f"{path}: not a dict of tensors; see fclip convert --help")
+    check_finite(state, str(path))
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
@@ -66,6 +69,15 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], wha
         got, wanted = tuple(state[name].shape), tuple(tensor.shape)
         if got != wanted:
             raise FclipError(f"{what}: {name} has shape {got}, expected {wanted}")
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Raise FclipError naming the first tensor that holds nan or an infinite value; masks may."""
+    for name, tensor in sorted(state.items()):
+        if not tensor.is_floating_point() or name.endswith("mask"):
+            continue
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
+            raise FclipError(f"{where}: tensor {name} holds NaN or infinite values; such weights cannot be used")
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

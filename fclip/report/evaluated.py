@@ -14,6 +14,7 @@ from fclip.engine.evaluate.results import Result, figures_of
 from fclip.errors import FclipError, MissingOutput
 from fclip.files import sha256_file
 from fclip.records import CaptionSource, CheckpointInfo
+from fclip.runner.pointer import WEIGHTS, read_pointer
 from fclip.schema import parse_record, read_record
 from fclip.tensors import read_header
 
@@ -93,10 +94,9 @@ def training_captions(folder: Path, result: Result) -> CaptionSource | None:
     """The captions that the training of a run read, from its checkpoint's header; None where it read none."""
     run = Path(result.checkpoint) if result.checkpoint else folder
     try:  # the header alone, without the models' libraries
-        step = Path((run / "LAST").read_text(encoding="utf-8").strip()).name
-        header, _ = read_header(run / step / "model.safetensors")
+        header, _ = read_header(read_pointer(run / "LAST") / WEIGHTS)
         info = parse_record(header, CheckpointInfo, str(run))
-    except (OSError, ValueError, FclipError):  # nothing was trained, or the weights were moved away
+    except FclipError:  # nothing was trained, or the weights were moved away
         return None
     if "caption" not in set(info.modalities) - set(info.without):
         return None

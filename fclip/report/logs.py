@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fclip.files import log_rows
+from fclip.data.storage.training_log import LogRow, log_lines, training_rows
 
 MAX_LINES = 1500  # read of one run; a plot shows no more
 BINS = 40  # points of a curve, each the mean of its steps
-Log = list[dict[str, float]]
+Log = list[LogRow]
 
 
 def read_log(path: Path) -> Log:
     """The rows of a metrics.jsonl, evenly thinned out where there are many; a line cut off by a crash is left out."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    lines = log_lines(path)
     step = -(-len(lines) // MAX_LINES) or 1
     kept = [line for i, line in enumerate(lines) if i % step == 0 or '"eval_' in line]
-    return [row for row in log_rows(kept) if isinstance(row.get("step"), (int, float))]
+    return training_rows(kept)
 
 
 def mean_curve(logs: Sequence[Log], name: str) -> tuple[list[float], list[float]] | None:

@@ -169,7 +169,7 @@ def _run_subject(config: Config, folder: Path) -> Subject:
 
     identity = read_identity(folder)
     options = identity.options()
-    checkpoint = RunFolder(folder).pointer("LAST" if options.select == "last" else "BEST") / "model.safetensors"
+    checkpoint = RunFolder(folder).chosen(options.select)
     packed = require_folder(config.input or config.root / identity.dataset / "packed", "packed", config)
     facts = RunFacts(
         run=folder.name,

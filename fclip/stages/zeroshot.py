@@ -104,13 +104,14 @@ def _subject(
 ) -> Subject:
     """A source model on one fold of the target; `source`: the run that its weights come from, None for plain CLIP."""
     from fclip.engine.evaluate.results import RunFacts
+    from fclip.engine.train.run_folder import RunFolder
     from fclip.files import sha256_file
     from fclip.models.checkpoint import read_info
     from fclip.report.evaluation import Subject, train_settings
 
     options = config.source_options()
     how = model.variant if config.objective == "labels" else f"{model.variant}-{config.objective}"
-    checkpoint = checkpoint_of(source, options) if source else None
+    checkpoint = RunFolder(source).chosen(options.select) if source else None
     settings = train_settings(config_dict(options, output_only=True))
     facts = RunFacts(
         run=f"{config.pretrain}-to-{target}-{how}-fold{fold}-seed{seed}",
@@ -135,19 +136,13 @@ def _subject(
     return Subject(facts, packed, checkpoint, lambda: model)
 
 
-def checkpoint_of(run: Path, options: TrainOptions) -> Path:
-    """The weights file of a source run."""
-    from fclip.engine.train.run_folder import RunFolder
-
-    return RunFolder(run).pointer("LAST" if options.select == "last" else "BEST") / "model.safetensors"
-
-
 def source_model(
     config: Config, classes: tuple[str, ...], packed: Path, fold: str, seed: int
 ) -> tuple[ExpressionModel, Path | None]:
     """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
     from fclip.data.storage.splits import read_splits
     from fclip.engine.train.run import Job, build_model, train_run
+    from fclip.engine.train.run_folder import RunFolder
     from fclip.models.checkpoint import load_checkpoint
 
     options = config.source_options()
@@ -164,7 +159,7 @@ def source_model(
     out = run_folder(config, config.pretrain, variant, fold, seed)
     job = Job(config.pretrain, source, fold, seed, features_folder(config, config.pretrain), out)
     train_run(options, job, device=config.device, overwrite=config.overwrite, resume=config.resume)
-    state, metadata = load_checkpoint(checkpoint_of(out, options))
+    state, metadata = load_checkpoint(RunFolder(out).chosen(options.select))
     model = build_model(options, classes, metadata["frames"])
     model.load_trainable_state(state)
     return model, out

@@ -135,7 +135,7 @@ def test_a_run_on_cached_features_resumes_exactly(root: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         run(root, "coop", "cut", save_every=1)
     monkeypatch.setattr(RunFolder, "log", log)
-    assert 0 < RunFolder(root / "cut").load_state()["step"] < RunFolder(root / "whole").load_state()["step"]
+    assert 0 < RunFolder(root / "cut").load_state().position.step < RunFolder(root / "whole").load_state().position.step
     resumed = run(root, "coop", "cut", save_every=1)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 

@@ -60,7 +60,7 @@ def test_resume_is_exact_with_all_that_has_a_state(workspace, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         train.run(train.Config(root=workspace, out=tmp_path / "cut", **config))
     monkeypatch.undo()
-    assert RunFolder(tmp_path / "cut").load_state()["step"] == 2
+    assert RunFolder(tmp_path / "cut").load_state().position.step == 2
     train.run(train.Config(root=workspace, out=tmp_path / "cut", **config))
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.isfinite(tensor).all() for tensor in whole.values())

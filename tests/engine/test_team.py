@@ -85,7 +85,7 @@ def test_ema_is_what_the_checkpoint_holds_and_resume_keeps_both(workspace, tmp_p
     config = {**SMALL, "variant": "base", "ema": 0.5}
     train.run(train.Config(root=workspace, out=tmp_path / "run", **config))
     run = RunFolder(tmp_path / "run")
-    stored, raw = load_file(run.pointer() / "model.safetensors"), run.load_state()["raw_weights"]
+    stored, raw = load_file(run.pointer() / "model.safetensors"), run.load_state().raw_weights
     assert raw.keys() == stored.keys()
     assert any(not torch.equal(stored[name], raw[name]) for name in raw)
 

@@ -54,13 +54,13 @@ def test_kill_9_and_the_same_command_again_give_the_same_weights(workspace, tmp_
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    step = RunFolder(out).load_state()["step"]
+    step = RunFolder(out).load_state().position.step
     assert not (out / "done.json").exists(), "the run ended before it could be killed"
     subprocess.run(command(workspace, out), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     whole = tmp_path / "whole"
     subprocess.run(command(workspace, whole), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     resumed, straight = weights(out), weights(whole)
-    assert step < RunFolder(whole).load_state()["step"]
+    assert step < RunFolder(whole).load_state().position.step
     assert resumed.keys() == straight.keys()
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
     rows = [[r for r in RunFolder(path).read_log() if "loss" in r] for path in (out, whole)]

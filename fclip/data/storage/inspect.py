@@ -13,8 +13,9 @@ import h5py
 from fclip.data.storage.captions import read_captions
 from fclip.data.storage.shards import index_shard, parse_info, read_fields
 from fclip.data.storage.sheet import contact_sheet
+from fclip.data.storage.training_log import read_training_log
 from fclip.errors import FclipError
-from fclip.files import log_rows, read_json
+from fclip.files import read_json
 
 __all__ = ["contact_sheet", "describe"]
 
@@ -107,8 +108,8 @@ def _failures(path: Path) -> Row:
 
 def _training_log(path: Path) -> Row:
     """The last step of a run and the figures that were logged last."""
-    rows = log_rows(path.read_text(encoding="utf-8", errors="replace").splitlines())
-    if not rows or "step" not in rows[-1]:
+    rows = read_training_log(path)
+    if not rows:
         raise FclipError(f"{path}: not a training log")
     latest = {name: value for row in rows for name, value in row.items()}
     return {"kind": "training log", "bytes": path.stat().st_size, **latest}

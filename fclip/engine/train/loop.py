@@ -6,10 +6,11 @@ loader's order and augmentation are functions of (seed, epoch, key).
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -20,10 +21,14 @@ from fclip.engine.batches.team import Team
 from fclip.engine.train.averaging import MovingAverage
 from fclip.engine.train.optimise import lr_factor, set_lr
 from fclip.engine.train.run_folder import RunFolder
+from fclip.engine.train.state import Position, TrainState
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import load_checkpoint
+from fclip.runner.pointer import WEIGHTS
+from fclip.schema import JsonObject
 
+log = logging.getLogger(__name__)
 Row = dict[str, float]
 
 
@@ -51,16 +56,6 @@ class LoopSettings:
     save_every: int = 0  # steps; 0 = after each epoch only
 
 
-@dataclass
-class Position:
-    """Where training stands: `epoch` and `batch` (of the epoch) to go on from, `step` optimizer steps done."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float = -math.inf
-
-
 class Trainer:
     """Trains a model into a run folder; `metadata` goes into every checkpoint.
 
@@ -75,7 +70,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         settings: LoopSettings,
         run: RunFolder,
-        metadata: dict[str, Any],
+        metadata: JsonObject,
         *,
         team: Team | None = None,
         score: Callable[[], Row] | None = None,
@@ -185,8 +180,8 @@ class Trainer:
             return False
         with self.average.applied():
             scores = self.score()
-        best = scores["score"] > self.position.best
-        self.position.best = max(self.position.best, scores["score"])
+        best = self.position.best is None or scores["score"] > self.position.best
+        self.position.best = scores["score"] if best else self.position.best
         self._log({"step": self.position.step, **{f"eval_{name}": value for name, value in scores.items()}})
         return best
 
@@ -197,39 +192,48 @@ class Trainer:
 
     def _save(self, best: bool = False) -> None:
         with self.average.applied() as raw:
-            state = {
-                **vars(self.position),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "raw_weights": raw,
-                "random": torch.get_rng_state(),
-                "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            }
+            state = TrainState(
+                replace(self.position),
+                self.optimizer.state_dict(),
+                self.scaler.state_dict(),
+                raw,
+                torch.get_rng_state(),
+                torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            )
             if self.team.leads:
                 facts = {**self.metadata, "epoch": self.position.epoch, "step": self.position.step}
                 self.run.save(self.model, state, facts, best=best)
         self.team.wait()
 
     def restore(self) -> None:
-        """Load LAST into model, optimizer and random state; nothing to load leaves the start."""
-        if not (self.run.path / "LAST").is_file():
-            if self.team.leads:
-                self.run.trim_log(-1)
-            return
-        state = self.run.load_state()
-        weights, _ = load_checkpoint(self.run.pointer() / "model.safetensors")
+        """Load LAST into model, optimizer and random state; nothing to load leaves the start.
+
+        So does a checkpoint that is damaged: it is said, and training begins anew.
+        """
+        if (self.run.path / "LAST").is_file():
+            try:
+                state, weights = self.run.load_state(), load_checkpoint(self.run.pointer() / WEIGHTS)[0]
+            except FclipError as error:
+                log.warning("%s: training begins anew", error)
+            else:
+                self._load(state, weights)
+        if self.team.leads:
+            self.run.trim_log(self.position.step or -1)
+        self.team.wait()
+
+    def _load(self, state: TrainState, weights: dict[str, Tensor]) -> None:
+        self.model.load_trainable_state(state.raw_weights or weights)
+        try:
+            self.optimizer.load_state_dict(state.optimizer)
+            self.scaler.load_state_dict(dict(state.scaler))
+            torch.set_rng_state(state.random)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise FclipError(f"{self.run.path}: its checkpoint is of another training; use --overwrite") from error
+        if state.cuda_random and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state.cuda_random)
         if self.settings.ema:
             self.average.average = {name: tensor.to(self.prepare.device) for name, tensor in weights.items()}
-        self.model.load_trainable_state(state["raw_weights"] or weights)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_random"])
-        self.position = Position(**{name: state[name] for name in vars(self.position)})
-        if self.team.leads:
-            self.run.trim_log(self.position.step)
-        self.team.wait()
+        self.position = state.position
 
 
 def _means(rows: list[Row]) -> Row:

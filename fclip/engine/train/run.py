@@ -24,7 +24,7 @@ from fclip.engine.train.run_folder import RunFolder, RunIdentity, RunSummary
 from fclip.engine.train.selection import HeldOutScore
 from fclip.errors import UsageError
 from fclip.models import ExpressionModel, create_model
-from fclip.schema import as_json, parse_options
+from fclip.schema import JsonObject, as_json, parse_options
 from fclip.seeing.preparation import read_preparation
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
     )
     score = HeldOutScore(model, shards.held_out, prepare, batch_size, job.features) if shards.held_out else None
     preparation = read_preparation(job.packed)
-    metadata = {
+    metadata: JsonObject = {
         "dataset": job.dataset,
         "fold": job.fold,
         "seed": job.seed,

@@ -1,9 +1,9 @@
 """A run folder: config.json, metrics.jsonl, step-numbered checkpoints with a LAST (and BEST) pointer.
 
-A checkpoint `step-00000120/` holds model.safetensors (format fclip-1) and state.pt (optimizer, schedule, random state,
-position; tensors and plain values only, read with weights_only). It is written under a temporary name and renamed; then
-the pointer is replaced; then older checkpoints that no pointer names are removed. So a kill at any moment leaves a
-run that resumes from LAST.
+A checkpoint `step-00000120/` holds model.safetensors (format fclip-1), state.safetensors (optimizer, random state,
+position) and checkpoint.json (their hashes). It is written under a temporary name and renamed; then the pointer is
+replaced; then older checkpoints that no pointer names are removed. So a kill at any moment leaves a run that resumes
+from LAST.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Literal
 
 from fclip import __version__
 from fclip.config import canonical_json, config_dict, hash_of
+from fclip.data.storage.training_log import LogRow, read_training_log
 from fclip.engine.train.options import TrainOptions
+from fclip.engine.train.state import TrainState, read_state, write_state
 from fclip.errors import FclipError
-from fclip.files import atomic_write, log_rows
+from fclip.files import atomic_write, sync_folder
 from fclip.models.base import ExpressionModel
-from fclip.models.checkpoint import save_checkpoint
+from fclip.models.checkpoint import POINTERS, save_checkpoint
 from fclip.runner.folder import OutputFolder
+from fclip.runner.pointer import STATE, WEIGHTS, read_pointer, record_checkpoint, verify_checkpoint
 from fclip.schema import JsonObject, parse_record, plain_fields, read_record, write_record
 
 EVALUATION = (
@@ -118,11 +119,15 @@ class RunFolder:
             yield
 
     def summary(self) -> RunSummary | None:
-        """The summary of a finished run; None where it is not finished, or done.json is damaged."""
+        """The summary of a finished run; None where it is not finished, or a file of it is damaged."""
         try:
-            return read_record(self.path / "done.json", RunSummary)
+            summary = read_record(self.path / "done.json", RunSummary)
+            for name in POINTERS:
+                if name == "LAST" or (self.path / name).is_file():
+                    verify_checkpoint(self.pointer(name) / WEIGHTS, required=True)
         except FclipError:
             return None
+        return summary
 
     def finish(self, summary: RunSummary) -> None:
         """Write done.json: the run is finished."""
@@ -133,41 +138,49 @@ class RunFolder:
         file = self.path / name
         if not file.is_file():
             raise FclipError(f"{self.path}: no finished checkpoint ({name} is missing); run: fclip train")
-        return self.path / file.read_text(encoding="utf-8").strip()
+        return read_pointer(file)
 
-    def save(
-        self, model: ExpressionModel, state: dict[str, Any], metadata: dict[str, Any], *, best: bool = False
-    ) -> Path:
-        """Write a checkpoint for `state["step"]` and point LAST (and BEST) at it."""
-        name = f"step-{state['step']:08d}"
+    def chosen(self, select: str) -> Path:
+        """The weights file that the run is tested with: of the last checkpoint, or of the best one."""
+        return self.pointer("LAST" if select == "last" else "BEST") / WEIGHTS
+
+    def save(self, model: ExpressionModel, state: TrainState, metadata: JsonObject, *, best: bool = False) -> Path:
+        """Write a checkpoint for the state's step and point LAST (and BEST) at it."""
+        name = f"step-{state.position.step:08d}"
         target, temp = self.path / name, self.path / f".{name}.{os.getpid()}"
         temp.mkdir()
-        save_checkpoint(temp / "model.safetensors", model, **metadata)
-        with (temp / "state.pt").open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)  # of an overwritten run, or of a kill before the pointer was set
-        os.replace(temp, target)
-        for pointer in ("LAST", "BEST") if best else ("LAST",):
+        try:
+            save_checkpoint(temp / WEIGHTS, model, **metadata)
+            write_state(temp / STATE, state)
+            record_checkpoint(temp)
+            shutil.rmtree(target, ignore_errors=True)  # of an overwritten run, or of a kill before LAST was set
+            os.replace(temp, target)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+        sync_folder(self.path)
+        for pointer in POINTERS if best else ("LAST",):
             with atomic_write(self.path / pointer) as path:
                 path.write_text(name + "\n", encoding="utf-8")
         self._remove_unnamed()
         return target
 
     def _remove_unnamed(self) -> None:
-        named = {self.pointer(p).name for p in ("LAST", "BEST") if (self.path / p).is_file()}
+        """Delete the checkpoints that no pointer names; none where a pointer cannot be read."""
+        try:
+            named = {self.pointer(p).name for p in POINTERS if (self.path / p).is_file()}
+        except FclipError:
+            return
         for folder in self.path.glob("step-*"):
             if folder.is_dir() and folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def load_state(self) -> dict[str, Any]:
-        """The resumable state of LAST, on the CPU."""
-        path = self.pointer() / "state.pt"
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
+    def load_state(self) -> TrainState:
+        """The resumable state of LAST, on the CPU; FclipError where it is not as it was written."""
+        path = self.pointer() / STATE
+        verify_checkpoint(path, required=True)
+        return read_state(path)
 
-    def log(self, row: dict[str, Any]) -> None:
+    def log(self, row: LogRow) -> None:
         """Append one line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -178,7 +191,6 @@ class RunFolder:
         with atomic_write(self.path / "metrics.jsonl") as path:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
-    def read_log(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a line cut off by a crash is left out."""
-        path = self.path / "metrics.jsonl"
-        return log_rows(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else []
+    def read_log(self) -> list[LogRow]:
+        """The lines of metrics.jsonl; one that was cut off by a crash is left out."""
+        return read_training_log(self.path / "metrics.jsonl")
