@@ -137,6 +137,12 @@ class ShardConfig(CommonConfig):
     max_failed: float = option(0.05, "share of clips that may fail before the stage exits with 1")
 
 
+def loader_processes(workers: int) -> int:
+    """Processes beside this one that load clips, of --workers: 0 = one per CPU core, 1 = this process alone."""
+    count = workers or os.cpu_count() or 1
+    return count if count > 1 else 0
+
+
 def field_types(cls: type) -> dict[str, Any]:
     """Field name -> resolved type of a dataclass."""
     hints = typing.get_type_hints(cls)

@@ -2,7 +2,7 @@
 
 A thing is a class or function marked with `register(Options)`; a row names the module that holds it, so that listing
 names and refusing a wrong one import nothing. Other people's packages name theirs as entry points in the registry's
-group, and have no row. See docs/adding.md for one worked example of each kind.
+group, and have no row. CONTRIBUTING.md has a worked example of each kind.
 """
 
 from __future__ import annotations

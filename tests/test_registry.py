@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from fclip.config import field_types
+from fclip.config import field_types, loader_processes
 from fclip.errors import FclipError, UsageError
 from fclip.registry import CAPTIONERS, CONVERTERS, DATASETS, FACE_BACKENDS, VARIANTS, Registry, register
 
@@ -87,3 +90,25 @@ def test_a_plug_in_that_is_not_marked_or_not_there(tmp_path: Path, monkeypatch: 
     with pytest.raises(FclipError, match=r"captioner 'gone' .* cannot be loaded"):
         CAPTIONERS.find("gone")
     assert "template" in CAPTIONERS.all_options(), "one broken plug-in does not break the others"
+
+
+def test_every_extra_that_a_message_names_exists():
+    repo = Path(__file__).resolve().parent.parent
+    extras = tomllib.loads((repo / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [
+        path.read_text() for path in [*(repo / "fclip").rglob("*.py"), *repo.glob("*.md"), *repo.glob("docs/*.md")]
+    ]
+    named = {
+        name
+        for text in texts
+        for name in re.findall(r"fclip\[(\w+)\]|MissingExtra\(\"(\w+)\"", text)
+        for name in name
+        if name
+    }
+    named |= {row.extra for registry in REGISTRIES for row in registry.rows() if row.extra}
+    assert {"mediapipe", "quantize", "tensorboard"} <= named <= set(extras)
+
+
+def test_workers_mean_the_same_everywhere():
+    assert loader_processes(1) == 0 and loader_processes(3) == 3
+    assert loader_processes(0) in (0, os.cpu_count())

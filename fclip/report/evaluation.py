@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fclip.config import differences
+from fclip.config import differences, loader_processes
 from fclip.data.storage.folds import caption_source, fold_shards
 from fclip.data.storage.splits import check_classes, read_classes, read_splits
 from fclip.engine.evaluate.aggregate import Evaluated
@@ -110,7 +110,7 @@ def _predict(
         options.batch_size,
         train=False,
         features=options.features,
-        workers=options.workers,
+        workers=loader_processes(options.workers),
         without=facts.without,
     )
     return predict_clips(model, loader.epoch(0), InputPreparer(model, device, without=facts.without))

@@ -50,7 +50,7 @@ class Config(CommonConfig):
     without: tuple[str, ...] = option(
         (), "modalities to leave out at test time: caption,parsing,landmarks", output=True
     )
-    workers: int = option(0, "processes that load clips; 0 = in this process")
+    workers: int = option(1, "processes that load clips; 1 = this one, 0 = one per CPU core")
     input: str | None = option(None, "packed folder, or its URL (s3:// ...), instead of the workspace's", flag="--in")
 
 

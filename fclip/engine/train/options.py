@@ -55,7 +55,7 @@ class TrainOptions(Config):
     )
     save_every: int = option(0, "also write a checkpoint every N steps")
     tensorboard: bool = option(False, "also write TensorBoard events to <run>/tensorboard (needs tensorboard)")
-    workers: int = option(0, "processes that load clips; 0 = in this process")
+    workers: int = option(1, "processes that load clips; 1 = this one, 0 = one per CPU core")
 
     def train_options(self) -> TrainOptions:
         """These options alone, of a command that has more; flags of single variants have become part of `set`."""

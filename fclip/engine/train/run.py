@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from fclip.config import loader_processes
 from fclip.data.storage.folds import FoldShards, caption_source, clip_frames, data_hash, fold_shards
 from fclip.data.storage.splits import read_classes, read_splits
 from fclip.engine.batches.devices import choose_device, choose_precision, describe_device
@@ -109,7 +110,7 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
         train=True,
         features=job.features,
         seed=job.seed,
-        workers=options.workers,
+        workers=loader_processes(options.workers),
         without=options.without,
         balance=options.balance,
         rank=team.rank,
