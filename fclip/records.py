@@ -79,7 +79,9 @@ class FaceTrack:
 
     parsing (T, H, W) uint8 ids of PARSING_CLASSES; landmarks (T, 68, 2) float32, x then y in [0, 1] of the frame;
     confidence (T,) float32, 0 where no face was found; blendshapes (T, 52) float32 or None; pose (T, 3) float32
-    pitch, yaw, roll in degrees or None; filled (T,) bool, True where values were interpolated over a short gap.
+    pitch, yaw, roll in degrees or None; filled (T,) bool, True where values were interpolated over a short gap;
+    signals (T, S) float32, 0 in frames without a face, with their names and units, or None; mesh (T, 478, 3) float32,
+    MediaPipe's points in units of the frame's width, height and width, or None: it is not stored.
     """
 
     parsing: np.ndarray
@@ -88,15 +90,20 @@ class FaceTrack:
     blendshapes: np.ndarray | None = None
     pose: np.ndarray | None = None
     filled: np.ndarray | None = None
+    signals: np.ndarray | None = None
+    signal_names: tuple[str, ...] = ()
+    signal_units: tuple[str, ...] = ()
+    mesh: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> FaceTrack:
         """The track of some of its frames: `rows` are indices or a mask (T,)."""
-        return FaceTrack(**{name: values[rows] for name, values in self._arrays()}, **self._others())
+        arrays: dict[str, Any] = {name: values[rows] for name, values in self._arrays()}
+        return FaceTrack(**arrays, **self._others())
 
     def joined(self, other: FaceTrack | None, frames: int) -> FaceTrack:
         """This track with `other`, of the same back end, after it; None stands for `frames` frames without a face."""
         later = dict(other._arrays()) if other is not None else {}
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, values in self._arrays():
             after = later.get(name, np.zeros((frames, *values.shape[1:]), values.dtype))
             arrays[name] = np.concatenate([values, after])

@@ -15,6 +15,7 @@ import numpy as np
 
 from fclip.config import option
 from fclip.errors import ClipFailure, UsageError
+from fclip.faces.signals import with_signals
 from fclip.records import FaceTrack
 from fclip.registry import FACE_BACKENDS
 
@@ -101,8 +102,21 @@ def create_detector(name: str, device: str = "cpu", **options: Any) -> FaceDetec
 def analyze_clips(
     backend: FaceBackend, clips: Sequence[np.ndarray], times: Sequence[np.ndarray | None] | None = None
 ) -> list[FaceTrack | ClipFailure]:
-    """Analyse several clips, together where the back end can; a clip that fails yields its ClipFailure in its place."""
+    """Analyse several clips, together where the back end can, and add their signals.
+
+    A clip that fails yields its ClipFailure in its place.
+    """
     times = list(times) if times is not None else [None] * len(clips)
+    tracks = _analyze_each(backend, clips, times)
+    return [
+        track if isinstance(track, ClipFailure) else with_signals(track, frames)
+        for track, frames in zip(tracks, clips, strict=True)
+    ]
+
+
+def _analyze_each(
+    backend: FaceBackend, clips: Sequence[np.ndarray], times: Sequence[np.ndarray | None]
+) -> list[FaceTrack | ClipFailure]:
     if isinstance(backend, BatchFaceBackend):
         return backend.analyze_many(clips, times)
     results: list[FaceTrack | ClipFailure] = []

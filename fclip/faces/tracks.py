@@ -17,8 +17,8 @@ SMOOTH_SECONDS = 0.08
 def fill_gaps(track: FaceTrack, max_gap: int = 3) -> FaceTrack:
     """A copy in which runs of up to `max_gap` frames without a face, between frames with one, are filled.
 
-    Landmarks, blendshapes and pose are interpolated linearly, parsing is that of the nearer frame, confidence half
-    of the lesser of both sides; `filled` marks these frames. All other frames without a face keep confidence 0.
+    Landmarks, blendshapes, pose and signals are interpolated linearly, parsing is that of the nearer frame, confidence
+    half of the lesser of both sides; `filled` marks these frames. All other frames without a face keep confidence 0.
     """
     filled = np.zeros(len(track.confidence), bool) if track.filled is None else track.filled.copy()
     result = replace(
@@ -28,13 +28,14 @@ def fill_gaps(track: FaceTrack, max_gap: int = 3) -> FaceTrack:
         confidence=track.confidence.copy(),
         blendshapes=None if track.blendshapes is None else track.blendshapes.copy(),
         pose=None if track.pose is None else track.pose.copy(),
+        signals=None if track.signals is None else track.signals.copy(),
         filled=filled,
     )
     for start, stop in short_gaps(track.confidence > 0, max_gap):
         before, after = start - 1, stop
         for index in range(start, stop):
             share = (index - before) / (after - before)
-            for values in (result.landmarks, result.blendshapes, result.pose):
+            for values in (result.landmarks, result.blendshapes, result.pose, result.signals):
                 if values is not None:
                     values[index] = (1 - share) * values[before] + share * values[after]
             result.parsing[index] = track.parsing[before if share <= 0.5 else after]
@@ -45,6 +46,8 @@ def fill_gaps(track: FaceTrack, max_gap: int = 3) -> FaceTrack:
 
 def smooth_track(track: FaceTrack, times: np.ndarray | None = None, strength: float = 1.0) -> FaceTrack:
     """A copy with steadier landmarks, blendshapes and pose; fast movement stays where it is, without lag.
+
+    Signals stay as they are.
 
     times: seconds (T,) or None for 25 frames a second. `strength` scales both the time looked at (0.08 s) and the
     movement taken for jitter (2 % of the inter-ocular distance, 0.05 of a blendshape, 2 degrees).

@@ -183,7 +183,8 @@ class SampleMaker:
                 return FaceWindow(window.start, window.end, error=error)
             track = finish_track(look.track, rounded(times), self.analysis)
             sample.parsing = shrink_parsing(track.parsing, look.small.shape[1])
-            sample.landmarks = track.landmarks
+            sample.landmarks, sample.signals = track.landmarks, track.signals
+            info["signal_names"] = track.signal_names
             if self.describer is not None:
                 clip = CaptionInput("window", look.frames, rounded(times), track, info)
                 sample.caption = self.describer.describe(clip)

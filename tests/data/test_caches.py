@@ -30,13 +30,17 @@ def full_track(seed: int, count: int) -> FaceTrack:
         blendshapes=rng.random((count, 52), dtype=np.float32),
         pose=rng.normal(0, 20, (count, 3)).astype(np.float32),
         filled=rng.random(count) < 0.3,
+        signals=rng.normal(size=(count, 2)).astype(np.float32),
+        signal_names=("mouth", "pose.yaw"),
+        signal_units=("score", "degrees"),
     )
 
 
 def same(a: FaceTrack, b: FaceTrack) -> bool:
     """Whether two tracks have equal fields of equal types."""
     pairs = [(vars(a)[name], vars(b)[name]) for name in vars(a)]
-    return all((x is None and y is None) or (x.dtype == y.dtype and np.array_equal(x, y)) for x, y in pairs)
+    return all(type(x) is type(y) and np.array_equal(x, y) and getattr(x, "dtype", 0) == getattr(y, "dtype", 0)
+               for x, y in pairs if not x is y is None)  # fmt: skip
 
 
 @given(counts=st.lists(st.integers(1, 6), max_size=5), full=st.booleans(), seed=st.integers(0, 99))
@@ -52,9 +56,34 @@ def test_tracks_come_back_and_bytes_are_the_same(tmp_path_factory, counts: list[
     assert (folder / "a.h5").read_bytes() == (folder / "b.h5").read_bytes()
     with FacesPart(folder / "a.h5") as part:
         assert part.keys == tuple(keys)
-        assert part.attributes == {**ATTRIBUTES, "schema": "fclip-faces-1"}
+        named = (
+            {"signal_names": '["mouth", "pose.yaw"]', "signal_units": '["score", "degrees"]'} if full and keys else {}
+        )
+        assert part.attributes == {**ATTRIBUTES, **named, "schema": "fclip-faces-1"}
         for key, sha, track in reversed(list(zip(keys, shas, tracks, strict=True))):
             assert same(part.read(key, sha), track)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"signals": np.full((3, 2), np.nan, np.float32)}, "value 0 of frame 0 is nan"),
+        ({"signals": np.zeros((2, 2), np.float32)}, "signals has shape"),
+        ({"signals": np.zeros((3, 3), np.float32)}, "2 names for 3 values"),
+        ({"signal_names": ("mouth", "mouth")}, "comes twice"),
+        ({"signal_units": ()}, "0 names for 2 values"),
+    ],
+)
+def test_signals_that_are_none_are_refused(tmp_path: Path, change: dict, reason: str) -> None:
+    with pytest.raises(FclipError, match=reason):
+        write_faces(tmp_path / "a.h5", ["a"], ["1"], [replace(full_track(0, 3), **change)], {})
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_clips_of_a_part_have_the_same_signals(tmp_path: Path) -> None:
+    other = replace(full_track(1, 3), signal_names=("mouth", "eyes"))
+    with pytest.raises(FclipError, match="signals of b are not those"):
+        write_faces(tmp_path / "a.h5", ["a", "b"], ["1", "2"], [full_track(0, 3), other], {})
 
 
 def test_writing_takes_one_track_at_a_time(tmp_path: Path) -> None:

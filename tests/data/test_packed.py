@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fclip.data.storage.inspect import describe
 from fclip.data.storage.packed import packed_fields, parse_packed
 from fclip.data.storage.shards import ShardWriter, frame_sample_fields, parse_frame_sample, read_shard
 from fclip.errors import FclipError
@@ -40,6 +41,30 @@ def test_everything_comes_back(tmp_path: Path, fields: dict[str, bytes]) -> None
     assert (sample.caption, sample.caption_info) == (make_caption("clip").text, make_caption("clip"))
     assert {**sample.info, "confidence": None} == {**json.loads(raw["json"]), "confidence": None}
     assert fields == packed_fields("clip", raw, track, make_caption("clip"))
+
+
+def test_signals_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    sample = frame_sample("clip", count=4, height=64, width=64)
+    values = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    track = replace(make_track(sample.frames), signals=values, signal_names=("a", "b", "c"), signal_units=("", "", ""))
+    fields = packed_fields("clip", frame_sample_fields(sample), track, None)
+    found = parse_packed("clip", fields)
+    assert np.array_equal(found.signals, values) and found.signals.dtype == np.float32
+    assert found.info["signal_names"] == ("a", "b", "c")
+    with ShardWriter(tmp_path / "part1-00000.tar") as writer:
+        writer.write("clip", fields)
+    row = describe(tmp_path / "part1-00000.tar")[0]
+    assert row["signals"] == "3 (a 1, b 1, c 1)"
+    assert row["signal b"] == f"{values[:, 1].min():.3g} to {values[:, 1].max():.3g}"
+    values[2, 1] = np.inf
+    bad = packed_fields("clip", frame_sample_fields(sample), replace(track, signals=values), None)
+    with pytest.raises(FclipError, match="clip.signals.npy: value 1 of frame 2 is inf"):
+        parse_packed("clip", bad)
+    renamed = json_bytes({**json.loads(fields["json"]), "signal_names": ["a", "b"]})
+    with pytest.raises(FclipError, match="not float32"):
+        parse_packed("clip", {**fields, "json": renamed})
+    with pytest.raises(FclipError, match="signal_names: a name comes twice"):
+        parse_packed("clip", {**fields, "json": renamed.replace(b'"b"', b'"a"')})
 
 
 def test_webdataset_decodes_a_packed_shard_by_itself(tmp_path: Path, fields: dict[str, bytes]) -> None:

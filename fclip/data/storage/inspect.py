@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from fclip.data.storage.captions import read_captions
-from fclip.data.storage.shards import index_shard, parse_info, read_fields
+from fclip.data.storage.packed import parse_signals
+from fclip.data.storage.shards import ShardIndex, index_shard, parse_info, read_fields
 from fclip.data.storage.sheet import contact_sheet
 from fclip.data.storage.training_log import read_training_log
 from fclip.errors import FclipError
@@ -46,7 +48,8 @@ def describe(path: str | Path) -> list[Row]:
 def _describe_or_error(file: Path, folder: Path) -> Row:
     name = str(file.relative_to(folder))
     try:
-        return {**describe(file)[0], "file": name}
+        row = {**describe(file)[0], "file": name}
+        return {field: value for field, value in row.items() if not field.startswith("signal ")}
     except FclipError as error:
         return {"file": name, "error": str(error)}
 
@@ -68,7 +71,34 @@ def _shard(path: Path) -> Row:
         "frames": _counts(info["frames"] for info in infos),
         "size": _counts(f"{info['height']}x{info['width']}" for info in infos),
         "fields": _counts(field for where in index.values() for field in where),
+        **_signals(path, index),
     }
+
+
+def _signals(path: Path, index: ShardIndex) -> Row:
+    """How many signals the clips of a shard have, and the range of each over the frames with a face."""
+    found: dict[tuple[str, ...], list[np.ndarray]] = {}
+    with open(path, "rb") as file:
+        for key, where in index.items():
+            if "signals.npy" in where:
+                fields = read_fields(file, {name: where[name] for name in ("json", "signals.npy")})
+                info = parse_info(key, fields)
+                values = parse_signals(key, fields["signals.npy"], info)
+                found.setdefault(info.get("signal_names", ()), []).append(values)
+    return _ranges([(names, ("",) * len(names), np.concatenate(values)) for names, values in found.items()])
+
+
+def _ranges(tables: list[tuple[Sequence[str], Sequence[str], np.ndarray]]) -> Row:
+    """Facts about tables of signals, each with its names, units and values (N, S)."""
+    row: Row = {}
+    for names, units, values in tables:
+        kinds = _counts(name.partition(".")[0] for name in names)
+        row["signals"] = f"{row.get('signals', '')} {len(names)} ({kinds})".lstrip()
+        seen = values[(values != 0).any(axis=1)]
+        if len(seen):
+            spans = zip(names, units, seen.min(axis=0), seen.max(axis=0), strict=True)
+            row |= {f"signal {name}": f"{low:.3g} to {high:.3g} {unit}".rstrip() for name, unit, low, high in spans}
+    return row
 
 
 def _part(path: Path) -> Row:
@@ -77,7 +107,12 @@ def _part(path: Path) -> Row:
             tables = {name: f"{table.dtype} {tuple(table.shape)}" for name, table in file.items()}
             attributes = {name: str(value) for name, value in file.attrs.items()}
             clips = len(file["keys"])
-    except (OSError, KeyError, TypeError, AttributeError) as error:
+            named = [
+                json.loads(attributes.pop(name)) for name in ("signal_names", "signal_units") if name in attributes
+            ]
+            if len(named) == 2 and "signals" in file:
+                attributes |= _ranges([(named[0], named[1], file["signals"][:])])
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise FclipError(f"{path}: not a readable part file ({error}); make it again") from error
     size = path.stat().st_size
     return {"kind": attributes.pop("schema", "hdf5"), "clips": clips, "bytes": size, **tables, **attributes}

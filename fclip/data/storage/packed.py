@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from fclip.data.storage.arrays import check_finite, npy_bytes, parse_npy
 from fclip.data.storage.captions import caption_from_dict
 from fclip.data.storage.shards import need_field, parse_info, parse_json
 from fclip.data.storage.strips import decode_palette_strip, decode_strip, encode_palette_strip
@@ -16,7 +16,12 @@ from fclip.errors import FclipError
 from fclip.files import json_bytes
 from fclip.records import LANDMARKS, CaptionRecord, FaceTrack
 
-OPTIONAL_FIELDS = {"parsing": "parsing.png", "landmarks": "landmarks.npy", "caption": "caption.txt"}
+OPTIONAL_FIELDS = {
+    "parsing": "parsing.png",
+    "landmarks": "landmarks.npy",
+    "signals": "signals.npy",
+    "caption": "caption.txt",
+}
 
 
 @dataclass
@@ -24,7 +29,8 @@ class PackedSample:
     """One clip for training; what it does not have is None.
 
     frames uint8 (T, H, W, 3) RGB; info: its json; parsing uint8 (T, H, W); landmarks float32 (T, 68, 2) in [0, 1] of
-    the frame; caption: its text; caption_info: the whole record.
+    the frame; signals float32 (T, S), named by info["signal_names"], 0 in frames without a face; caption: its text;
+    caption_info: the whole record.
     """
 
     key: str
@@ -32,6 +38,7 @@ class PackedSample:
     info: dict[str, Any]
     parsing: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    signals: np.ndarray | None = None
     caption: str | None = None
     caption_info: CaptionRecord | None = None
 
@@ -41,8 +48,8 @@ def packed_fields(
 ) -> dict[str, bytes]:
     """Join a frame sample's fields with its face track and caption; the film strip is taken over as it is.
 
-    The track's confidence goes into the json, rounded to four digits. Raises FclipError if the track's size
-    does not fit to the frames.
+    The track's confidence, rounded to four digits, and its signals' names go into the json. Raises FclipError if the
+    track's size does not fit to the frames.
     """
     info = parse_info(key, fields)
     packed = {"frames.jpg": need_field(key, fields, "frames.jpg")}
@@ -51,7 +58,10 @@ def packed_fields(
             raise FclipError(f"clip {key}: face track is {track.parsing.shape}, its frames are not; rerun face-analyze")
         info["confidence"] = [round(float(value), 4) for value in track.confidence]
         packed["parsing.png"] = encode_palette_strip(track.parsing)
-        packed["landmarks.npy"] = _npy_bytes(track.landmarks)
+        packed["landmarks.npy"] = npy_bytes(track.landmarks)
+        if track.signals is not None:
+            packed["signals.npy"] = npy_bytes(track.signals)
+            info["signal_names"] = list(track.signal_names)
     if caption is not None:
         packed["caption.txt"] = caption.text.encode()
         packed["caption.json"] = json_bytes(asdict(caption))
@@ -74,7 +84,10 @@ def parse_packed(
     if "parsing" in present:
         sample.parsing = shrink_parsing(decode_palette_strip(fields["parsing.png"], *shape), sample.frames.shape[1])
     if "landmarks" in present:
-        sample.landmarks = _parse_landmarks(key, fields["landmarks.npy"], info["frames"])
+        shape = (info["frames"], LANDMARKS, 2)
+        sample.landmarks = parse_npy(f"{key}.landmarks.npy", fields["landmarks.npy"], shape)  # (T, 68, 2)
+    if "signals" in present:
+        sample.signals = parse_signals(key, fields["signals.npy"], info)
     if "caption" in present:
         sample.caption = parse_text(f"{key}.caption.txt", fields["caption.txt"])
         if "caption.json" in fields:
@@ -97,21 +110,12 @@ def parse_text(name: str, data: bytes) -> str:
         raise FclipError(f"{name}: not UTF-8; make the shard again") from error
 
 
-def _npy_bytes(landmarks: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, landmarks.astype("<f4"), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _parse_landmarks(key: str, data: bytes, frames: int) -> np.ndarray:
-    """Decode landmarks.npy after checking that its header promises exactly float32 (frames, 68, 2)."""
-    buffer, shape = io.BytesIO(data), (frames, LANDMARKS, 2)
+def parse_signals(key: str, data: bytes, info: dict[str, Any]) -> np.ndarray:
+    """Decode signals.npy (T, S), S being the number of names in the json; FclipError for another shape or NaN."""
+    names = info.get("signal_names", ())
+    values = parse_npy(f"{key}.signals.npy", data, (info["frames"], len(names)))
     try:
-        if np.lib.format.read_magic(buffer) != (1, 0):
-            raise ValueError("npy version is not 1.0")
-        header = np.lib.format.read_array_header_1_0(buffer)
-        if header != (shape, False, np.dtype("<f4")):
-            raise ValueError(f"it holds {header[2]} {header[0]}, not float32 {shape}")
-        return np.frombuffer(data, "<f4", offset=buffer.tell()).reshape(shape).copy()  # (T, 68, 2)
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise FclipError(f"{key}.landmarks.npy: {error}; make the shard again") from error
+        check_finite(values)
+    except ValueError as error:
+        raise FclipError(f"{key}.signals.npy: {error}; make the shard again") from error
+    return values

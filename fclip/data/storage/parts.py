@@ -8,6 +8,7 @@ have checksums, so neither can a damaged one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from fclip.data.storage.arrays import check_finite, check_names
 from fclip.errors import FclipError
 from fclip.files import atomic_write
 from fclip.records import BLENDSHAPES, LANDMARKS, PARSING_CLASSES, FaceTrack, check_key
@@ -32,6 +34,7 @@ _TRACK_TABLES: dict[str, tuple[str, tuple[int | None, ...]]] = {  # field of Fac
     "blendshapes": ("<f4", (BLENDSHAPES,)),
     "pose": ("<f4", (3,)),
     "filled": ("|b1", ()),
+    "signals": ("<f4", (None,)),
 }
 
 
@@ -45,13 +48,18 @@ def write_faces(
     """Write the face tracks of one shard's clips as a part file, taking one track at a time.
 
     `sha256s` are those of the film strips (`frames.jpg`) that the tracks were computed from. All tracks of a
-    part have frames of one size and the same optional fields. Raises FclipError otherwise; then no file
-    appears.
+    part have frames of one size, the same optional fields and the same signals, whose names and units are the
+    attributes `signal_names` and `signal_units` (JSON lists). Raises FclipError otherwise; then no file appears.
     """
-    with _write_part(path, {**attributes, "schema": FACES_SCHEMA}) as part:
+    facts = {**attributes, "schema": FACES_SCHEMA}
+    with _write_part(path, facts) as part:
         for key, sha256, track in zip(keys, sha256s, tracks, strict=True):
             check_key(key)
             part.append(key, sha256, _track_tables(key, track))
+            if track.signals is not None:
+                named = {"signal_names": json.dumps(track.signal_names), "signal_units": json.dumps(track.signal_units)}
+                if any(facts.setdefault(name, text) != text for name, text in named.items()):
+                    raise FclipError(f"{path}: the signals of {key} are not those of the clips before it")
 
 
 def write_features(
@@ -99,7 +107,19 @@ class FacesPart:
         tables = {name: part.read(key, name, *_TRACK_TABLES[name]) for name in names}
         if not {"parsing", "landmarks", "confidence"} <= tables.keys():
             raise FclipError(f"{part.path}: a table is missing; run fclip face-analyze again")
-        return FaceTrack(**tables)
+        signal_names, signal_units = self._named(tables.get("signals"))
+        return FaceTrack(**tables, signal_names=signal_names, signal_units=signal_units)
+
+    def _named(self, signals: np.ndarray | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names and units of the signals by the attributes; none where there are no signals."""
+        if signals is None:
+            return (), ()
+        try:
+            check_finite(signals)
+            names, units = (json.loads(str(self.attributes[name])) for name in ("signal_names", "signal_units"))
+            return check_names(names, signals.shape[1]), check_names(units, signals.shape[1], distinct=False)
+        except (KeyError, ValueError) as error:
+            raise FclipError(f"{self._part.path}: signals: {error}; run fclip face-analyze again") from error
 
 
 def read_features(path: str | Path, fingerprint: str) -> dict[str, np.ndarray]:
@@ -128,6 +148,13 @@ def _track_tables(key: str, track: FaceTrack) -> dict[str, np.ndarray]:
         if not _fits(values.shape, (len(track.parsing), *shape)):
             raise FclipError(f"face track of {key}: {name} has shape {values.shape}; it must be (T, {shape})")
         tables[name] = values.astype(dtype, copy=False)
+    if track.signals is not None:
+        try:
+            check_finite(track.signals)
+            check_names(track.signal_names, track.signals.shape[1])
+            check_names(track.signal_units, track.signals.shape[1], distinct=False)
+        except ValueError as error:
+            raise FclipError(f"face track of {key}: signals: {error}") from error
     if tables["parsing"].max(initial=0) >= len(PARSING_CLASSES):
         raise FclipError(f"face track of {key}: parsing id {tables['parsing'].max()} is no class")
     return tables

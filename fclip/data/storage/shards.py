@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from fclip.data.storage.arrays import check_names
 from fclip.data.storage.strips import decode_strip, encode_strip
 from fclip.errors import FclipError
 from fclip.files import atomic_write, json_bytes
@@ -27,6 +28,7 @@ FIELDS = {  # field -> largest size in bytes
     "json": 1 << 20,
     "parsing.png": 16 << 20,
     "landmarks.npy": 1 << 20,
+    "signals.npy": 16 << 20,
     "caption.txt": 64 << 10,
     "caption.json": 256 << 10,
 }
@@ -141,6 +143,11 @@ def parse_info(key: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
             raise FclipError(f"{name}: {field} is {info.get(field)!r}, not {kind.__name__}; make the shard again")
     if info["key"] != key:
         raise FclipError(f"{name} belongs to clip {info['key']!r}; make the shard again")
+    if "signal_names" in info:
+        try:
+            info["signal_names"] = check_names(info["signal_names"], len(info["signal_names"]))
+        except (ValueError, TypeError) as error:
+            raise FclipError(f"{name}: signal_names: {error}; make the shard again") from error
     return info
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from fclip.errors import FclipError
 from fclip.records import LANDMARKS
 from fclip.runner.remote import local_shard
 
-FACE_FIELDS = ("parsing", "landmarks")
+FACE_FIELDS = ("parsing", "landmarks", "signals")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class PackedClips:
 
     def load(self, index: int, epoch: int) -> dict[str, Any]:
         """Return a clip as a dict: frames uint8 (T, S, S, 3), label, key, info, caption (text or None), and if the
-        shards have them parsing uint8 (T, S, S) and landmarks float32 (T, 68, 2).
+        shards have them parsing uint8 (T, S, S), landmarks float32 (T, 68, 2) and signals float32 (T, signals).
         """
         key, view = self.keys[index], self.view
         fields = {"frames.jpg", "json", *(OPTIONAL_FIELDS[name] for name in self.wanted)}
@@ -113,12 +114,21 @@ class PackedClips:
         for name, blank in (
             ("parsing", torch.zeros((count, view.size, view.size), dtype=torch.uint8)),
             ("landmarks", torch.full((count, LANDMARKS, 2), -1.0)),
+            ("signals", torch.zeros((count, self._signals))),
         ):
             if name in self.modalities:
                 clip.setdefault(name, blank)
             else:
                 clip.pop(name, None)
         return clip
+
+    @cached_property
+    def _signals(self) -> int:
+        """Number of signals a frame, by the first clip that has some."""
+        if "signals" not in self.modalities:
+            return 0
+        index = next(i for i, key in enumerate(self.keys) if "signals.npy" in self._where[key][1])
+        return len(parse_info(self.keys[index], self.read(index, {"json"})).get("signal_names", ()))
 
     def _has(self, name: str, allow_missing: bool) -> bool:
         """Whether the clips have this modality; raises FclipError if only some have it."""
@@ -137,7 +147,7 @@ class PackedClips:
 def show(sample: PackedSample, view: View, epoch: int = 0) -> dict[str, Any]:
     """A sample as a model is shown it, as PackedClips.load says: the one way for training, evaluation and prediction.
 
-    `parsing` and `landmarks` are there if the sample has them. The sample's frames may be larger than the view.
+    `parsing`, `landmarks` and `signals` are there if the sample has them. Its frames may be larger than the view.
     """
     _choose_frames(sample, view, epoch)
     key, (_, height, width, _) = sample.key, sample.frames.shape
@@ -151,6 +161,8 @@ def show(sample: PackedSample, view: View, epoch: int = 0) -> dict[str, Any]:
         clip["parsing"] = change_parsing(sample.parsing, change, view.size)
     if sample.landmarks is not None:
         clip["landmarks"] = change_landmarks(sample.landmarks, change, height, width)
+    if sample.signals is not None:  # those of a mirrored face differ in its sides only
+        clip["signals"] = torch.from_numpy(sample.signals)
     return clip
 
 
@@ -166,6 +178,7 @@ def _choose_frames(sample: PackedSample, view: View, epoch: int) -> None:
     sample.frames = sample.frames[chosen]
     sample.parsing = None if sample.parsing is None else sample.parsing[chosen]
     sample.landmarks = None if sample.landmarks is None else sample.landmarks[chosen]
+    sample.signals = None if sample.signals is None else sample.signals[chosen]
 
 
 def _timeline(sample: PackedSample) -> Timeline:

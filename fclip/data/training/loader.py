@@ -28,16 +28,16 @@ Step = list[tuple[int, int]]  # (epoch, index) of each clip of a batch
 class ClipLoader:
     """Batches of clips for one rank: `for batch in loader.epoch(3, start_step=10)`.
 
-    A batch is a dict of `frames` uint8 (B, T, 3, S, S); `parsing` uint8 (B, T, S, S) and `landmarks` float32
-    (B, T, 68, 2), where the clips have them; `captions` list[str | None], `labels` list[str], `keys`
-    list[str], `infos` list[dict].
+    A batch is a dict of `frames` uint8 (B, T, 3, S, S); `parsing` uint8 (B, T, S, S), `landmarks` float32
+    (B, T, 68, 2) and `signals` float32 (B, T, signals), where the clips have them; `captions` list[str | None],
+    `labels` list[str], `keys` list[str], `infos` list[dict].
 
     shards: local paths or fsspec URLs. image_size: S. frames: T, where clips hold more; None takes all.
     train: a new order every epoch (`balance`: all classes equally often), random changes by `augmentation`,
     one random frame of each of T segments, the same number of full batches for every rank. Otherwise the
     shards' order, each clip once over all ranks, the segments' centres, and whole frames, squashed to a
     square or cropped to it (`resize`). wanted: what to read beside frames, of "parsing", "landmarks",
-    "caption". only: the keys to restrict to. allow_missing: clips without a face track get background maps
+    "signals", "caption". only: the keys to restrict to. allow_missing: clips without a face track get background maps
     and landmarks outside the frame, not an error.
     """
 

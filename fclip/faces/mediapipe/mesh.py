@@ -23,12 +23,12 @@ def _indices68() -> np.ndarray:
 
 
 def mesh_to_landmarks(mesh: np.ndarray) -> np.ndarray:
-    """The 68 iBUG landmarks (..., 68, 2) among the mesh points (..., 478, 2)."""
-    return mesh[..., _indices68(), :]
+    """The 68 iBUG landmarks (..., 68, 2) among the mesh points (..., 478, 2 or 3)."""
+    return mesh[..., _indices68(), :2]
 
 
 def mesh_to_parsing(mesh: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill the outlines of the face's parts: mesh (478, 2) in pixels -> uint8 (H, W) ids of PARSING_CLASSES.
+    """Fill the outlines of the face's parts: mesh (478, 2 or 3) in pixels -> uint8 (H, W) ids of PARSING_CLASSES.
 
     Hair is unknown to the mesh and stays background.
     """
@@ -36,7 +36,7 @@ def mesh_to_parsing(mesh: np.ndarray, height: int, width: int) -> np.ndarray:
 
     image = Image.new("L", (width, height))
     pen = ImageDraw.Draw(image)
-    corners = np.clip(mesh - 0.5, -4 * max(height, width), 5 * max(height, width))  # pixel 0 has its centre at 0
+    corners = np.clip(mesh[:, :2] - 0.5, -4 * max(height, width), 5 * max(height, width))  # pixel 0 has its centre at 0
     for row in resource_json("mediapipe68.json")["parsing"]:
         pen.polygon([tuple(corners[index]) for index in row["outline"]], fill=PARSING_CLASSES.index(row["class"]))
     return np.array(image)
