@@ -208,6 +208,8 @@ def _as_kind(value: Any, kind: Any, text: bool) -> Any:
             return value
     elif kind is Path and isinstance(value, (str, Path)):
         return Path(value)
+    elif kind is str and isinstance(value, Path):
+        return str(value)
     elif isinstance(value, kind) and not isinstance(value, bool):
         return value
     elif read or (isinstance(value, int) and not isinstance(value, bool) and (kind is float or (kind is str and text))):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fclip.captions.template.activation import blendshape_names
-from fclip.captions.template.captioner import _only, describe, list_moves
+from fclip.captions.template.captioner import describe, list_moves
 from fclip.data.media.sampling import SamplingPlan
 from fclip.data.media.video import read_clip
 from fclip.records import FaceTrack
@@ -84,7 +84,7 @@ def test_captions_agree_with_blendshapes(name: str, count: int, samples: Path, b
     track = backend.analyze(frames, times)
     seen = track.confidence > 0
     seconds = times[seen] - times[seen][0]
-    moves = list_moves(_only(track, seen), times[seen], frames.shape[1:3])
+    moves = list_moves(track.take(seen), times[seen], frames.shape[1:3])
     shapes = track.blendshapes[seen][1:]  # the first frame's are off: MediaPipe tracks only after it
     text = say(track, times, frames)
     for course, (parts, channels, words) in COURSES.items():

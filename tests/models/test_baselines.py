@@ -110,10 +110,10 @@ def test_zeroshot_is_plain_clip(variant: str) -> None:
 def test_zeroshot_farl_asks_for_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from fclip.models import registry
+    from fclip.models import build
 
     named = replace(load_clip("tiny", "random"), name="ViT-B-16", weights=None)
-    monkeypatch.setattr(registry, "load_clip", lambda name, weights: named)
+    monkeypatch.setattr(build, "load_clip", lambda name, weights: named)
     with pytest.raises(FclipError, match="FaRL-Base-Patch16"):
         create_model("zeroshot-farl", "ViT-B-16", CLASSES)
 
@@ -231,9 +231,9 @@ def test_video_network_checkpoints_hold_batch_statistics() -> None:
 
 
 def test_video_networks_load_no_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fclip.models import registry
+    from fclip.models import build
 
-    monkeypatch.setattr(registry, "load_clip", lambda name, weights: pytest.fail(f"CLIP {name} is loaded"))
+    monkeypatch.setattr(build, "load_clip", lambda name, weights: pytest.fail(f"CLIP {name} is loaded"))
     model = create_model("resnet18-lstm", "ViT-L-14", CLASSES, 2, image_size=64)
     assert model.preprocess.image_size == 64 and model.clip_name == "none"
     with pytest.raises(UsageError, match="image_size"):

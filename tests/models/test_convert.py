@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from fclip.cli.app import app
+from fclip.config import field_types
 from fclip.data.storage.shards import parse_frame_sample, read_shard
 from fclip.data.storage.splits import Splits, write_classes, write_splits
 from fclip.engine.evaluate.predictions import read_predictions
@@ -331,6 +333,12 @@ def wrong(state: dict[str, Tensor], how: str) -> dict[str, Tensor]:
     return {**state, "head.weight": torch.zeros(2)}
 
 
+def options_for(kind: str, clip_file: Path) -> dict[str, Any]:
+    """Those of the usual options that the converter has."""
+    usual = {"classes": ["x", "y", "z"], "clip": "tiny", "clip_weights": str(clip_file)}
+    return {name: value for name, value in usual.items() if name in field_types(CONVERTERS.options(kind))}
+
+
 @pytest.mark.parametrize("how", ["shape", "missing", "integers", "surplus"])
 @pytest.mark.parametrize("kind", ["openai", "farl", "aim", "dfer-clip", "emoclip", "coop"])
 def test_states_that_do_not_fit_are_refused(
@@ -346,7 +354,7 @@ def test_states_that_do_not_fit_are_refused(
     }
     torch.save({"state_dict": wrong(states[kind], how)}, tmp_path / "a.pth")
     with pytest.raises(FclipError) as error:
-        convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, ["x", "y", "z"], "tiny", clip_file)
+        convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, **options_for(kind, clip_file))
     assert "a.pth" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -366,13 +374,13 @@ def test_an_archive_of_another_model_is_refused(tmp_path: Path, clip_file: Path,
             same = {source, kind} in ({"openai", "farl"}, {"coop", "cocoop"})
             if kind != source and not same:
                 with pytest.raises(FclipError) as error:
-                    convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, ["x", "y", "z"], "tiny", clip_file)
+                    convert(tmp_path / "a.pth", tmp_path / "out.safetensors", kind, **options_for(kind, clip_file))
                 assert "\n" not in str(error.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth", "clip.safetensors"]
 
 
 def test_arguments_are_checked(tmp_path: Path, clip_file: Path) -> None:
-    with pytest.raises(UsageError, match="choose from openai"):
+    with pytest.raises(UsageError, match="there are: openai"):
         convert(clip_file, tmp_path / "out.safetensors", "vgg")
     with pytest.raises(UsageError, match="own source"):
         convert(clip_file, clip_file, "openai")

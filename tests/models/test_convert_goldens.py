@@ -16,7 +16,7 @@ from distributed_files import EMOTIONS, Golden, write_coop, write_dfer_clip
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fclip.models import load_model, registry
+from fclip.models import build, load_model
 from fclip.models.backbone.clip import encode_text, load_clip
 from fclip.models.baselines.descriptions import read_descriptions
 from fclip.models.convert import checkpoints, convert
@@ -101,7 +101,7 @@ def test_emoclip(parity: Path, folder: Path) -> None:
 @torch.no_grad()
 def test_coop_and_cocoop(parity: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     once = cache(load_clip)  # both towers stay frozen, so that all models here can share them
-    monkeypatch.setattr(registry, "load_clip", once)
+    monkeypatch.setattr(build, "load_clip", once)
     monkeypatch.setattr(checkpoints, "load_clip", once)
     golden = Golden(parity, "coop")
     cases = [golden.case("generic"), golden.case("class_specific")]
