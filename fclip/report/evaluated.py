@@ -54,6 +54,7 @@ class EvaluationRecord:
 
 
 RECORD = "evaluation.json"
+OUTPUTS = ("predictions.csv", "results.json", "confusion.png")
 
 
 def changed_output(out: Path) -> str | None:
@@ -64,6 +65,8 @@ def changed_output(out: Path) -> str | None:
     try:
         record = read_record(out / RECORD, EvaluationRecord)
     except FclipError:
+        return RECORD
+    if set(record.outputs) != set(OUTPUTS):
         return RECORD
     for name, sha256 in record.outputs.items():
         if not (out / name).is_file() or sha256_file(out / name) != sha256:

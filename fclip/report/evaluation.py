@@ -19,14 +19,12 @@ from fclip.engine.evaluate.predictions import PredictionTable, read_predictions
 from fclip.engine.evaluate.results import Result, RunFacts, make_result, narrow
 from fclip.errors import FclipError, OutputDiffers
 from fclip.files import sha256_file
-from fclip.report.evaluated import RECORD, EvaluationRecord, changed_output, read_evaluated
+from fclip.report.evaluated import OUTPUTS, RECORD, EvaluationRecord, changed_output, read_evaluated
 from fclip.runner.lock import FolderLock
 from fclip.schema import JsonObject, plain_fields, read_record, write_record
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
-
-OUTPUTS = ("predictions.csv", "results.json", "confusion.png")
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def source_model(
 ) -> tuple[ExpressionModel, Path | None]:
     """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
     from fclip.data.storage.splits import read_splits
-    from fclip.engine.train.run import Job, build_model, train_run
+    from fclip.engine.train.run import Job, train_run
     from fclip.engine.train.run_folder import RunFolder
     from fclip.models.checkpoint import load_checkpoint
 
@@ -149,7 +149,7 @@ def source_model(
     if config.pretrain == "none":
         frames = options.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
         variant = "zeroshot-clip" if VARIANTS.property(options.variant, "trains", True) else options.variant
-        return build_model(dataclasses.replace(options, variant=variant), classes, frames), None
+        return dataclasses.replace(options, variant=variant).build(classes, frames), None
     there = config.root / config.pretrain / "packed"
     source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
     if fold not in (folds := read_splits(source).folds):
@@ -160,6 +160,6 @@ def source_model(
     job = Job(config.pretrain, source, fold, seed, features_folder(config, config.pretrain), out)
     train_run(options, job, device=config.device, overwrite=config.overwrite, resume=config.resume)
     state, metadata = load_checkpoint(RunFolder(out).chosen(options.select))
-    model = build_model(options, classes, metadata["frames"])
+    model = options.build(classes, metadata["frames"])
     model.load_trainable_state(state)
     return model, out

@@ -93,7 +93,7 @@ def mutate(data: bytes, draw: Callable) -> bytes:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_read_or_one_error(run, name, data):
     """The same for a checkpoint whose own record is gone: then its reader alone decides."""

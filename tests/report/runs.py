@@ -12,7 +12,7 @@ from fclip.engine.evaluate.results import RunFacts, make_result
 from fclip.engine.train.run_folder import RunFolder
 from fclip.files import sha256_file
 from fclip.records import CaptionSource
-from fclip.report.evaluated import RECORD, EvaluationRecord
+from fclip.report.evaluated import OUTPUTS, RECORD, EvaluationRecord
 from fclip.schema import write_record
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
@@ -53,7 +53,8 @@ def write_run(root: Path, variant: str, fold: str, seed: int, **facts: Any) -> P
     known = {"dataset": dataset, "clip": "tiny", "selection": "last", "checkpoint_sha256": "0" * 64, **facts}
     described = RunFacts(run=name, variant=variant, fold=fold, seed=seed, **known)
     write_record(folder / "eval" / "results.json", make_result(described, table, draws=20, **of_table))
-    outputs = {name: sha256_file(folder / "eval" / name) for name in ("predictions.csv", "results.json")}
+    (folder / "eval" / "confusion.png").write_bytes(b"")  # no report reads it
+    outputs = {name: sha256_file(folder / "eval" / name) for name in OUTPUTS}
     write_record(folder / "eval" / RECORD, EvaluationRecord({}, outputs))
     run = RunFolder(folder)
     for step in range(1, steps + 1):

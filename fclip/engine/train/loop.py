@@ -16,14 +16,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fclip.engine.batches.devices import choose_precision
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team
 from fclip.engine.train.averaging import MovingAverage
 from fclip.engine.train.optimise import lr_factor, set_lr
+from fclip.engine.train.options import TrainOptions
 from fclip.engine.train.run_folder import RunFolder
 from fclip.engine.train.state import Position, TrainState
 from fclip.errors import FclipError
-from fclip.models.base import ExpressionModel
+from fclip.models.base import ExpressionModel, Recipe
 from fclip.models.checkpoint import load_checkpoint
 from fclip.runner.pointer import WEIGHTS
 from fclip.schema import JsonObject
@@ -54,6 +56,21 @@ class LoopSettings:
     accumulate: int = 1
     ema: float = 0.0  # decay of the weights' moving average; 0 = off
     save_every: int = 0  # steps; 0 = after each epoch only
+
+    @classmethod
+    def of(cls, options: TrainOptions, recipe: Recipe, device: torch.device) -> LoopSettings:
+        """The settings of these options; what they leave open is the variant's recipe."""
+        return cls(
+            epochs=options.epochs or recipe.epochs,
+            schedule=options.schedule or recipe.schedule,
+            milestones=recipe.milestones,
+            warmup=options.warmup,
+            precision=choose_precision(options.precision, device),
+            clip_norm=options.clip_norm,
+            accumulate=options.accumulate,
+            ema=options.ema,
+            save_every=options.save_every,
+        )
 
 
 class Trainer:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fclip.config import Config, option
+
+if TYPE_CHECKING:
+    from fclip.models.base import ExpressionModel
 from fclip.registry import VARIANTS
 
 
@@ -63,3 +67,18 @@ class TrainOptions(Config):
         pairs += ["temporal=true"] if self.temporal else []
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainOptions)}
         return TrainOptions(**given | {"set": (*self.set, *pairs), "descriptions": None, "temporal": False})
+
+    def build(self, classes: Sequence[str], frames: int) -> ExpressionModel:
+        """The untrained model of these options."""
+        from fclip.models import create_model
+        from fclip.schema import parse_options
+
+        return create_model(
+            self.variant,
+            clip=self.clip,
+            classes=classes,
+            frames=frames,
+            clip_weights=self.clip_weights,
+            longclip_weights=self.longclip_weights,
+            **parse_options(self.set),
+        )

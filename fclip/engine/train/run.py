@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,19 @@ import torch
 from fclip.config import loader_processes
 from fclip.data.storage.folds import FoldShards, caption_source, clip_frames, data_hash, fold_shards
 from fclip.data.storage.splits import read_classes, read_splits
-from fclip.engine.batches.devices import choose_device, choose_precision, describe_device
+from fclip.engine.batches.devices import choose_device, describe_device
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team, join_team
 from fclip.engine.train.loop import LoopSettings, Trainer
-from fclip.engine.train.optimise import make_optimizer
+from fclip.engine.train.optimise import optimizer_of
 from fclip.engine.train.options import TrainOptions
 from fclip.engine.train.progress import show_progress
 from fclip.engine.train.run_folder import RunFolder, RunIdentity, RunSummary
 from fclip.engine.train.selection import HeldOutScore
 from fclip.errors import UsageError
-from fclip.models import ExpressionModel, create_model
-from fclip.schema import JsonObject, as_json, parse_options
+from fclip.models import ExpressionModel
+from fclip.schema import JsonObject, as_json
 from fclip.seeing.preparation import read_preparation
 
 log = logging.getLogger(__name__)
@@ -50,8 +49,7 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
     """
     shards = fold_shards(read_splits(job.packed), job.packed, job.fold, options.select)
     torch.manual_seed(job.seed)
-    frames = options.frames or clip_frames(shards.train[0])
-    model = build_model(options, read_classes(job.packed), frames)
+    model = options.build(read_classes(job.packed), options.frames or clip_frames(shards.train[0]))
     run = RunFolder(job.out)
     team, place = join_team(choose_device(device))
     with ExitStack() as stack:
@@ -63,10 +61,10 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             return summary
         if team.leads:
             where = f"{describe_device(place)}{f', {team.size} processes' if team.size > 1 else ''}"
-            what = f"{options.variant} on {job.dataset} fold {job.fold} seed {job.seed}"
-            log.warning("train: %s, device %s", what, where)
+            log.warning(
+                "train: %s on %s fold %s seed %d, device %s", options.variant, job.dataset, job.fold, job.seed, where
+            )
         steps = fit(options, job, model.to(place), shards, run, team)
-        losses = [row["loss"] for row in run.read_log() if "loss" in row]
         summary = RunSummary(
             run=str(job.out),
             dataset=job.dataset,
@@ -75,26 +73,13 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             fold=job.fold,
             seed=job.seed,
             steps=steps,
-            loss=losses[-1] if losses else None,
+            loss=next((row["loss"] for row in reversed(run.read_log()) if "loss" in row), None),
             selection=options.select,
             trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         )
         if team.leads:
             run.finish(summary)
         return summary
-
-
-def build_model(options: TrainOptions, classes: Sequence[str], frames: int) -> ExpressionModel:
-    """The untrained model of these options."""
-    return create_model(
-        options.variant,
-        clip=options.clip,
-        classes=classes,
-        frames=frames,
-        clip_weights=options.clip_weights,
-        longclip_weights=options.longclip_weights,
-        **parse_options(options.set),
-    )
 
 
 def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldShards, run: RunFolder, team: Team) -> int:
@@ -117,29 +102,15 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
         world_size=team.size,
     )
     prepare = InputPreparer(model, device, without=options.without)
-    lr, decay = _pick(options.lr, recipe.lr), _pick(options.weight_decay, recipe.weight_decay)
-    momentum = _pick(options.momentum, recipe.momentum)
-    optimizer = make_optimizer(options.optimizer or recipe.optimizer, model.parameter_groups(lr, decay), momentum)
-    settings = LoopSettings(
-        epochs=options.epochs or recipe.epochs,
-        schedule=options.schedule or recipe.schedule,
-        milestones=recipe.milestones,
-        warmup=options.warmup,
-        precision=choose_precision(options.precision, device),
-        clip_norm=options.clip_norm,
-        accumulate=options.accumulate,
-        ema=options.ema,
-        save_every=options.save_every,
-    )
+    optimizer, settings = optimizer_of(options, model), LoopSettings.of(options, recipe, device)
     score = HeldOutScore(model, shards.held_out, prepare, batch_size, job.features) if shards.held_out else None
-    preparation = read_preparation(job.packed)
     metadata: JsonObject = {
         "dataset": job.dataset,
         "fold": job.fold,
         "seed": job.seed,
         "selection": options.select,
         "captions": as_json(caption_source(job.packed)),
-        "preparation": preparation.as_dict() if preparation else None,
+        "preparation": as_json(read_preparation(job.packed)),
         "without": list(options.without),
     }
     steps = settings.epochs * -(-loader.steps_per_epoch // options.accumulate)
@@ -147,7 +118,3 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
     with show_progress(steps, f"{options.variant} fold {job.fold}", team.leads, events) as progress:
         trainer = Trainer(model, prepare, optimizer, settings, run, metadata, team=team, score=score, progress=progress)
         return trainer.train(loader).step
-
-
-def _pick(value: float | None, default: float) -> float:
-    return default if value is None else value
