@@ -112,7 +112,7 @@ def test_other_classes_are_refused_by_both_lists(saved: Path) -> None:
         ({"prompts": {"positive": ["a"], "negative": ["b"]}}, "prompts differs"),
         ({"clip_sha256": "0" * 64}, "clip_sha256 differs: the checkpoint has 0000"),
         ({"format": "fclip-9"}, "not a checkpoint of format fclip-1, but of 'fclip-9'"),
-        ({"options": {"scales": 1}}, "has no option 'scales'"),
+        ({"options": {"scales": 1}}, "unknown option 'scales'"),
         ({"frames": 5}, r"frames.temporal_embedding has shape \(1, 3, 128\), expected \(1, 5, 128\)|faces.temporal"),
         ({"variant": "star"}, r"has unexpected 1 tensor\(s\): proj.caption|longclip"),
     ],
