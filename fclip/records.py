@@ -28,6 +28,7 @@ PARSING_CLASSES = (
     "hair",
 )  # LaPa order, as FaceXFormer; left and right are the person's own
 LANDMARKS = 68  # iBUG / 300-W order
+RENDERED = ("demo7", "demo11")  # the data sets of rendered faces (fclip synth)
 BLENDSHAPES = 52  # ARKit-style coefficients, MediaPipe's order
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+")

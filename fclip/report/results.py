@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fclip.engine.evaluate.results import Metric, Row
-from fclip.records import CaptionSource
+from fclip.records import RENDERED, CaptionSource
 from fclip.report.page.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
 from fclip.report.published import Method, PublishedTable, published_figures
 
 METRICS: tuple[Metric, ...] = ("uar", "war")
 SELECTIONS = {"last": "last checkpoint", "val": "best on a held-out part", "best-on-test": "BEST ON TEST"}
-RENDERED = ("demo7", "demo11")
 
 
 def is_in_domain(row: Row) -> bool:

@@ -184,7 +184,8 @@ class SampleMaker:
             track = finish_track(look.track, rounded(times), self.analysis)
             sample.parsing = shrink_parsing(track.parsing, look.small.shape[1])
             sample.landmarks, sample.signals = track.landmarks, track.signals
-            info["signal_names"] = track.signal_names
+            info["confidence"] = [round(float(value), 4) for value in track.confidence]
+            info["signal_names"] = list(track.signal_names)
             if self.describer is not None:
                 clip = CaptionInput("window", look.frames, rounded(times), track, info)
                 sample.caption = self.describer.describe(clip)

@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Config(CommonConfig):
-    """Predict the expression in videos with a trained run, or zero-shot with class names of your own.
+    """Predict the expression in videos: as it comes, with a run of your own, or zero-shot with names of your own.
+
+    With neither --checkpoint nor --classes the run that comes with fclip answers (six basic expressions, trained on
+    real pictures). A line says what an answer rests on.
 
     Each video is read in windows that overlap; its probabilities are the mean over the windows of its main face, or of
     each face with --all-faces. Faces are found, cropped, analysed and described as the run's training clips were; what
@@ -36,13 +39,14 @@ class Config(CommonConfig):
     --classes replaces the classes of a FineCLIPER run by any others (its texts are encoded anew). Without --checkpoint
     plain CLIP answers, with the same positive and negative texts.
 
-    Example:  fclip predict clip.mp4 --checkpoint fclip-data/runs/demo7-base-fold1-seed0
+    Example:  fclip predict clip.mp4
+              fclip predict clip.mp4 --checkpoint fclip-data/runs/demo7-base-fold1-seed0
               fclip predict 'talks/*.mp4' --checkpoint RUN --crop mediapipe --all-faces --smooth 2 --out faces.csv
               fclip predict clip.mp4 --classes bored,confused,delighted --clip ViT-B-16 --render out.mp4
     """
 
     videos: tuple[str, ...] = option((), "video files, frame folders, folders of videos, patterns", positional=True)
-    checkpoint: Path | None = option(None, "run folder or checkpoint file")
+    checkpoint: Path | None = option(None, "run folder or checkpoint file [the bundled run]")
     classes: tuple[str, ...] = option((), "candidates instead of the run's classes: bored,confused,...")
     clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
     clip_weights: str | None = option(None, "tag or file of its weights instead of the default")
@@ -77,10 +81,9 @@ def run(config: Config) -> StageReport:
 
     if not config.videos:
         raise UsageError("name at least one video file or folder")
-    if config.checkpoint is None and not config.classes:
-        raise UsageError("name the trained run with --checkpoint RUN, or the candidates with --classes a,b,c")
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a face detector: --crop lite or mediapipe")
+    from fclip.engine.predict.basis import basis
     from fclip.seeing.sources import find_sources, refuse_inputs
 
     sources = list(dict.fromkeys(find_sources(config.videos)))
@@ -104,10 +107,14 @@ def run(config: Config) -> StageReport:
             report.counts["failed"] += 1
             report.exit_code = 1
     report.values["predictions"] = results
-    report.values["remarks"] = opened.remarks
-    report.lines = (
-        format_results(results, config.format) + report.lines + [f"note: {remark}" for remark in opened.remarks]
-    )
+    notes = [basis(opened.meta, config.checkpoint, config.classes, config.clip), *opened.remarks]
+    report.values |= {"basis": notes[0], "remarks": opened.remarks}
+    report.lines = format_results(results, config.format) + report.lines
+    if config.format == "text":
+        report.lines += [f"note: {note}" for note in notes]
+    elif not config.json:
+        for note in notes:
+            log.warning("predict: %s", note)
     if config.out:
         _write(config.out, results)
         report.out = config.out
@@ -130,8 +137,12 @@ def _drawn(render: Path | None, sources: Sequence[Path]) -> list[Path]:
 def open_predictor(config: Config) -> tuple[VideoPredictor, OpenedModel]:
     """The model behind the options, and what makes its samples."""
     from fclip.engine.predict import opening
+    from fclip.engine.predict.basis import bundled_run
 
-    opened = opening.open_model(config.checkpoint, config.classes, config.clip, config.clip_weights)
+    checkpoint = config.checkpoint
+    if checkpoint is None and not config.classes:
+        checkpoint = bundled_run(config.crop or opening.default_detector())
+    opened = opening.open_model(checkpoint, config.classes, config.clip, config.clip_weights)
     options = opening.PredictOptions(config.crop, config.margin, config.backend, config.captions, config.device)
     return opening.open_predictor(opened, options), opened
 

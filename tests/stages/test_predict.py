@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fclip.data.media.video import iter_frames, write_video
-from fclip.engine.predict import opening
+from fclip.engine.predict import basis, opening
 from fclip.errors import FclipError, UsageError
+from fclip.files import sha256_file
 from fclip.models.checkpoint import find_checkpoint, load_checkpoint
 from fclip.seeing.sources import find_sources, output_names
 from fclip.stages import predict, train
@@ -256,3 +258,48 @@ def test_weights_that_are_not_finite_are_refused_by_name(trained, clip, tmp_path
     write_tensors(tmp_path / "broken.safetensors", state, meta)
     with pytest.raises(FclipError, match=f"broken.safetensors: tensor {name} holds NaN"):
         run(tmp_path / "broken.safetensors", clip)
+
+
+def test_a_line_says_what_an_answer_rests_on(trained, clip, tmp_path):
+    report = run(trained, clip)
+    assert report.values["basis"] == (
+        "star-dagger on tiny, trained on demo7: RENDERED faces only, so real faces are outside of what it knows; "
+        "held-out UAR not measured (fclip eval); expression shown, not emotion felt"
+    )
+    assert report.lines[-1] == f"note: {report.values['basis']}"
+    assert all(line.startswith("{") for line in run(trained, clip, format="json").lines), "JSON lines and nothing else"
+    plain = predict.run(predict.Config(videos=(str(clip),), classes=("bored", "confused"), clip="tiny"))
+    assert plain.values["basis"].startswith("plain CLIP tiny, zero-shot, trained on no labelled face")
+
+
+def test_a_measured_run_says_its_figure(trained, clip, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    (folder / "eval").mkdir(exist_ok=True)
+    values = {"uar": 0.613, "fold": "1", "checkpoint_sha256": sha256_file(find_checkpoint(folder))}
+    (folder / "eval" / "results.json").write_text(json.dumps(values))
+    assert "held-out UAR 61.3 % (fold 1)" in run(folder, clip).values["basis"]
+    values["checkpoint_sha256"] = "another"
+    (folder / "eval" / "results.json").write_text(json.dumps(values))
+    assert "not measured" in run(folder, clip).values["basis"]
+
+
+@pytest.mark.parametrize("there", [["lite"], ["lite", "mediapipe"], []])
+def test_without_a_checkpoint_the_bundled_run_answers(trained, clip, tmp_path, monkeypatch, there):
+    """The one that was made with the detector in use; its card stands in the line."""
+    state, meta = load_checkpoint(find_checkpoint(trained))
+    for name in there:
+        card = {"data": f"pictures seen by {name}", "uar": 64.2, "uar_interval": [60, 68], "test": "50 other people"}
+        write_tensors(tmp_path / "expressions" / f"{name}.safetensors", state, meta | {"card": card})
+    monkeypatch.setattr(basis, "resource_path", lambda name: tmp_path / name)
+    config = predict.Config(videos=(str(clip),), crop="lite")
+    if not there:
+        with pytest.raises(FclipError, match="holds no run of its own; name one with --checkpoint"):
+            predict.run(config)
+        return
+    report = predict.run(config)
+    assert report.values["basis"] == (
+        "star-dagger on tiny, trained on pictures seen by lite; held-out UAR 64 % [60, 68] on 50 other people; "
+        "expression shown, not emotion felt"
+    )
+    assert len(report.values["predictions"][0]["probabilities"]) == 7

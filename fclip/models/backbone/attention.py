@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU
 from torch import Tensor
 
 
@@ -64,7 +63,7 @@ def attention_map(attn: Any, query: Tensor, x: Tensor) -> Tensor:
 def mlp(block: Any, x: Tensor) -> Tensor:
     """The block's MLP, (..., D) -> (..., D). QuickGELU goes through silu, which keeps one tensor, not two."""
     x = block.mlp.c_fc(x)
-    x = F.silu(1.702 * x) / 1.702 if isinstance(block.mlp.gelu, QuickGELU) else block.mlp.gelu(x)
+    x = F.silu(1.702 * x) / 1.702 if type(block.mlp.gelu).__name__ == "QuickGELU" else block.mlp.gelu(x)
     return block.mlp.c_proj(x)
 
 

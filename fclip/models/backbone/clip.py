@@ -11,17 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
 from fclip.models.weights import check_state, read_state_dict, weights_sha256
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
     .safetensors, a plain state dict, FaRL's file. UsageError names the models there are, or why one is refused;
     FclipError names missing or unexpected tensors.
     """
+    import open_clip  # here, as it takes seconds and not every model needs it
+
     config = clip_config(name)
     if weights == "random":
         model = _random_model(config, seed)
@@ -100,6 +103,8 @@ def clip_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of `name`; UsageError if unknown or if its towers are not open_clip's own."""
     if name == "tiny":
         return tiny_config()
+    import open_clip
+
     listed = f"{name}-quickgelu" if name in OPENAI_NAMES else name
     config = open_clip.get_model_config(listed) if listed in open_clip.list_models() else None
     if config is None:
@@ -133,10 +138,14 @@ def refusal(config: dict[str, Any]) -> str | None:
 
 @cache
 def _tokenizer(context_length: int) -> SimpleTokenizer:
+    from open_clip.tokenizer import SimpleTokenizer
+
     return SimpleTokenizer(context_length=context_length)
 
 
 def _random_model(config: dict[str, Any], seed: int) -> Any:
+    import open_clip
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return open_clip.CLIP(**_constructor(config))
@@ -144,6 +153,8 @@ def _random_model(config: dict[str, Any], seed: int) -> Any:
 
 def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Fetch published weights through open_clip; the tag, not the name, decides between QuickGELU and GELU."""
+    import open_clip
+
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags:
         raise FclipError(f"open_clip has no published weights for {name}; give a local file as clip_weights")
@@ -164,6 +175,8 @@ def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tupl
 
 def _model_from_state(config: dict[str, Any], state: dict[str, Tensor], source: str) -> Any:
     """Build the model without initialising it and fill it, strictly, with `state`."""
+    import open_clip
+
     with torch.device("meta"):
         model = open_clip.CLIP(**_constructor(config))
     check_state(state, model.state_dict(), f"CLIP weights {source}")
