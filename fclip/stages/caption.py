@@ -36,10 +36,12 @@ class Config(ShardConfig):
     template works offline from the landmarks and is the honest baseline; human passes a data set's own captions
     through, which count as having seen the label; openai asks any OpenAI-compatible server; video-llava (the paper's
     choice), qwen3-vl, internvl ... or a local path run a model of transformers. Each has options of its own, which
-    `fclip caption --mllm NAME --help` shows. Captions are label-blind unless --label-aware is given.
+    `fclip caption --mllm NAME --help` shows. Captions are label-blind unless --label-aware or
+    --prompt paper is given.
 
     Example:  fclip caption --mllm template
               fclip caption --mllm video-llava --device cuda
+              fclip caption --mllm video-llava --prompt paper --allow-test-labels
     """
 
     mllm: str = option(
@@ -78,7 +80,7 @@ def run(config: Config) -> StageReport:
 
 def shows_labels(config: Config) -> bool:
     """Whether the captioner is to be shown the labels."""
-    return bool(getattr(config.options, "label_aware", False))
+    return bool(getattr(config.options, "shows_label", False))
 
 
 def faces_folder(config: Config) -> Path:
@@ -93,7 +95,7 @@ def _refuse_test_labels(folder: Path) -> None:
     tested = sorted({part for fold in splits.folds.values() for part in fold["test"]})
     if tested:
         raise FclipError(
-            f"--label-aware would show the labels of test parts ({', '.join(tested)}) to the captioner; "
+            f"--label-aware and --prompt paper show the labels of test parts ({', '.join(tested)}) to the captioner; "
             "results on them would be worthless; --allow-test-labels does it all the same, on the record"
         )
 

@@ -9,7 +9,7 @@ import pytest
 
 from fclip.captions.base import CaptionInput, create_captioner
 from fclip.captions.captioners.answers import nonsense, tidy
-from fclip.captions.captioners.prompts import load_prompt
+from fclip.captions.captioners.prompts import PromptOptions, load_prompt
 from fclip.captions.probe.lengths import length_statistics, length_summary
 from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.records import CaptionRecord
@@ -76,6 +76,20 @@ def test_prompt_is_blind_unless_asked() -> None:
         aware.fill(16, 100)
 
 
+def test_prompt_of_the_paper_always_shows_the_label() -> None:
+    paper = load_prompt("paper")
+    assert paper == load_prompt("paper", label_aware=True) and paper.label_aware
+    assert PromptOptions(prompt="paper").shows_label and not PromptOptions().shows_label
+    text = paper.fill(16, 100, "anger")
+    order = ["breathing", "Example\nInput:", "Answer:", "1. Format", "2. Progression", "3. Role", "4. Annotation"]
+    order += ["5. No emotion words", "at most 100 tokens", 'annotation "anger"']
+    places = [text.index(word) for word in order]
+    assert places == sorted(places)
+    assert "{" not in text
+    with pytest.raises(FclipError, match="no label; run without --label-aware and --prompt paper"):
+        paper.fill(16, 100)
+
+
 def test_prompt_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "prompt.txt"
     path.write_text('Say {"json": 1} of {frames} frames.\nIt is {label}.\n', encoding="utf-8")
@@ -91,7 +105,7 @@ def test_prompt_of_ones_own(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xff")
     with pytest.raises(UsageError, match="not UTF-8"):
         load_prompt(path)
-    with pytest.raises(UsageError, match="no such prompt file"):
+    with pytest.raises(UsageError, match=r"no such file, and no built-in prompt; there are: default, paper"):
         load_prompt(tmp_path / "none.txt")
 
 

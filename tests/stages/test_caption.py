@@ -80,14 +80,18 @@ def test_labels_are_shown_only_where_asked_and_the_record_says_so(workspace, ser
     assert not any("LABELS" in line for line in blind.lines)
     with pytest.raises(FclipError, match="--allow-test-labels"):
         run(workspace, server, tmp_path / "aware", label_aware=True)
+    with pytest.raises(FclipError, match="--prompt paper show the labels of test parts"):
+        run(workspace, server, tmp_path / "aware", prompt="paper")
     assert not (tmp_path / "aware").exists()
     aware = run(workspace, server, tmp_path / "aware", label_aware=True, allow_test_labels=True)
     assert any("SAW THE LABELS" in line for line in aware.lines)
-    for folder, shown in (("blind", False), ("aware", True)):
+    run(workspace, server, tmp_path / "paper", prompt="paper", allow_test_labels=True)
+    for folder, shown in (("blind", False), ("aware", True), ("paper", True)):
         for path in (tmp_path / folder).glob("part*.jsonl"):
             assert all(record.label_shown is shown for record in read_captions(path).values())
     texts = [body["messages"][0]["content"][-1]["text"] for body in server.bodies]
-    assert sum("Annotation" in text for text in texts) == 7
+    assert sum("Annotation by people" in text for text in texts) == 7
+    assert sum("Progression" in text for text in texts) == 7
     with pytest.raises(UsageError, match="captioner template: unknown option 'label_aware'"):
         caption.Config(root=workspace, dataset="demo7", options={"label_aware": True}, out=tmp_path / "t")
 

@@ -82,7 +82,7 @@ class HubCaptioner(Captioner):
             "revision": self.revision,
             "code": REVISION,
             "prompt": self.prompt.sha256,
-            "label_aware": str(options.label_aware),
+            "label_aware": str(self.prompt.label_aware),
             "max_tokens": str(options.max_tokens),
             "dtype": self.dtype,
             "quantize": options.quantize,

@@ -77,7 +77,7 @@ class OpenAICaptioner(Captioner):
             "revision": REVISION,
             "model": self.model,
             "prompt": self.prompt.sha256,
-            "label_aware": str(options.label_aware),
+            "label_aware": str(self.prompt.label_aware),
             "max_tokens": str(options.max_tokens),
             "media": options.media,
         }
