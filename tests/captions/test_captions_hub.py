@@ -36,7 +36,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def load(saved: Callable[[str], Path], name: str, **options: Any) -> Any:
     path = saved(name)
-    return create_captioner(str(path), prompt=path.parent / "prompt.txt", **({"max_tokens": 8} | options))
+    return create_captioner(str(path), prompt=str(path.parent / "prompt.txt"), **({"max_tokens": 8} | options))
 
 
 def clips(counts: tuple[int, ...] = (8, 8, 12, 8, 12), size: tuple[int, int] = (32, 32)) -> list[CaptionInput]:
