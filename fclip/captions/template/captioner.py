@@ -23,7 +23,7 @@ from fclip.records import CaptionRecord, FaceTrack
 from fclip.registry import register
 
 BARED_TEETH = 0.9  # opening that a smile alone does not reach
-REVISION = "3"  # raise it with every change that may change a caption
+REVISION = "4"  # raise it with every change that may change a caption
 
 
 @register()

@@ -10,6 +10,7 @@ from fclip.captions.template.activation import Channel
 
 PRESENT, CLEAR, STRONG = 0.25, 0.5, 0.85  # activation from which a state is there, is clear, is strong
 LEVELS = ("slight", "clear", "strong")
+COUNTS = {"hold": 0.8, "leave": 0.8}  # what was there from the start says less than what begins in the clip
 LEAST_MOVE = 0.25  # change of activation that counts as movement in a clip without noise
 NOISE_FACTOR = 5.0  # a movement must exceed this many standard deviations of the channel's noise
 ONE_SIDED = 0.4  # the weaker side reaches less than this share of the stronger one
@@ -42,7 +43,7 @@ class Move:
     @property
     def salience(self) -> float:
         """How much it matters to tell this."""
-        return self.weight * min(self.peak, 1.2) * (0.8 if self.kind == "hold" else 1.0)
+        return self.weight * min(self.peak, 1.2) * COUNTS.get(self.kind, 1.0)
 
 
 def find_moves(channel: Channel, times: np.ndarray, yaw: np.ndarray) -> list[Move]:

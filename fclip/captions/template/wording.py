@@ -9,7 +9,7 @@ from typing import Any
 from fclip.captions.template.moves import LEVELS, Move
 from fclip.files import resource_json
 
-MOST_MOVES, MOST_HOLDS, MOST_WORDS = 6, 3, 42  # what a caption of 20 to 45 tokens can hold
+MOST_MOVES, MOST_HOLDS, MOST_WORDS = 6, 3, 45  # what a caption of 20 to 50 tokens can hold
 QUICK, SLOW, SLOW_SHARE = 0.25, 1.0, 0.35  # seconds of onset; a slow one also lasts this share of the clip
 BLINK = 0.6  # seconds within which eyes that close and open again blink
 PARTS = {
