@@ -45,12 +45,13 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def options_of(name: str) -> Any:
+def options_of(name: str, *, output: bool = True) -> Any:
     """A field that holds the options of the thing that the option `name` chooses: an instance of its Options.
 
-    On the command line, in files and in the environment they stand beside the command's own options.
+    On the command line, in files and in the environment they stand beside the command's own options; what is given
+    for one of the same name holds for both. `output`: whether those that the output depends on are hashed here.
     """
-    return dataclasses.field(default=None, metadata={"options_of": name, "output": True})
+    return dataclasses.field(default=None, metadata={"options_of": name, "output": output})
 
 
 class Registry(Protocol):

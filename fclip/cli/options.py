@@ -128,15 +128,15 @@ def make_command(
 
 
 def _options_of_things(cls: type[Config], given: Any, taken: set[str]) -> list[inspect.Parameter]:
-    """The options of the chosen things; UsageError where one has the name of an option of the command itself."""
+    """The options of the chosen things, without those that the command has under the same name."""
     parameters: dict[str, inspect.Parameter] = {}
-    chooser = {field: (choice, registry) for field, choice, registry in choices(cls)}
+    chooser = {field: choice for field, choice, _ in choices(cls)}
     for held, options in chosen_options(cls, given).items():
-        choice, registry = chooser[held]
+        choice = chooser[held]
         kinds = field_types(options)
         for field in dataclasses.fields(options):
             if field.name in taken:
-                raise UsageError(f"{registry.kind}: its option {field.name} is one of the command too; rename it")
+                continue
             chosen = given[choice][0] if choice in given else _default(cls, choice)
             panel = f"Options of --{choice.replace('_', '-')} {chosen}"
             parameters.setdefault(field.name, _parameter(field, kinds[field.name], panel))

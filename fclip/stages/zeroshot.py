@@ -51,7 +51,7 @@ class Config(TrainOptions, CommonConfig):
     def source_options(self) -> TrainOptions:
         """How the source run is trained; --objective captions is an option of its variant."""
         options = self.train_options()
-        if self.objective == "labels" or self.pretrain == "none":
+        if self.objective == "labels" or self.pretrain == "none" or "objective=captions" in options.set:
             return options
         return dataclasses.replace(options, set=(*options.set, "objective=captions"))
 
@@ -149,7 +149,7 @@ def source_model(
     if config.pretrain == "none":
         frames = options.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
         variant = "zeroshot-clip" if VARIANTS.property(options.variant, "trains", True) else options.variant
-        return dataclasses.replace(options, variant=variant).build(classes, frames), None
+        return dataclasses.replace(options, variant=variant, options=None).build(classes, frames), None
     there = config.root / config.pretrain / "packed"
     source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
     if fold not in (folds := read_splits(source).folds):

@@ -129,3 +129,24 @@ def test_misspelt_variables_are_told(variable, message, tmp_path, monkeypatch):
 def test_variables_of_other_uses_and_commands_are_left_alone(variable, tmp_path, monkeypatch):
     monkeypatch.setenv(variable, "1")
     assert "fclip train" in runner.invoke(app, ["eval", "--root", str(tmp_path)]).output
+
+
+def test_options_of_a_variant_are_those_of_set():
+    from fclip.stages.train import Config
+
+    command = [
+        "train",
+        "--variant",
+        "star",
+        "--scale",
+        "0.3",
+        "--no-video-adapters",
+        "--negative-word",
+        "5",
+        "--dry-run",
+    ]
+    given = json.loads(runner.invoke(app, command).output)["config"]
+    options = Config(variant="star", options=given["options"], set=("tau=0.02",)).train_options()
+    assert options.set == ("tau=0.02", 'negative_word="5"', "video_adapters=false", "scale=0.3")
+    assert options.train_options() == options
+    assert "--temporal is an option of variant finetune" in runner.invoke(app, ["train", "--temporal"]).output

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fclip.config import Config, option
+from fclip.config import Config, option, options_of
+from fclip.registry import VARIANTS
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
-from fclip.registry import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,11 @@ class TrainOptions(Config):
     balance: bool = option(False, "draw all classes equally often", output=True)
     without: tuple[str, ...] = option((), "modalities to leave out: parsing,landmarks,caption", output=True)
     set: tuple[str, ...] = option(
-        (), "options of the variant: name=value,...; FineCLIPER's have checkpointing=true: less memory", output=True
+        (),
+        "options of the variant as name=value,...; each is an option of its own, too: see --variant NAME --help",
+        output=True,
     )
-    descriptions: Path | None = option(
-        None, "JSON file {class: text} of facial behaviour, for variants with class descriptions"
-    )
-    temporal: bool = option(False, "finetune: with a temporal transformer over the frames")
+    options: Any = options_of("variant", output=False)
     select: Literal["last", "val", "best-on-test"] = option(
         "last",
         "checkpoint to report: the last; the best on a training part held out; or the best on the test part, "
@@ -62,11 +61,9 @@ class TrainOptions(Config):
     workers: int = option(1, "processes that load clips; 1 = this one, 0 = one per CPU core")
 
     def train_options(self) -> TrainOptions:
-        """These options alone, of a command that has more; flags of single variants have become part of `set`."""
-        pairs = [f"descriptions={self.descriptions}"] if self.descriptions else []
-        pairs += ["temporal=true"] if self.temporal else []
+        """These options alone, of a command that has more; those of the variant have become part of `set`."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainOptions)}
-        return TrainOptions(**given | {"set": (*self.set, *pairs), "descriptions": None, "temporal": False})
+        return TrainOptions(**given | {"set": (*self.set, *_pairs(self.options)), "options": None})
 
     def build(self, classes: Sequence[str], frames: int) -> ExpressionModel:
         """The untrained model of these options."""
@@ -82,3 +79,22 @@ class TrainOptions(Config):
             longclip_weights=self.longclip_weights,
             **parse_options(self.set),
         )
+
+
+def _pairs(options: Any) -> list[str]:
+    """The options of a variant that are not as usual, as `set` has them: name=value."""
+    return [
+        f"{field.name}={_as_text(value)}"
+        for field in dataclasses.fields(options)
+        if (value := getattr(options, field.name)) != field.default
+    ]
+
+
+def _as_text(value: Any) -> str:
+    """A value that `schema.parse_options` reads as itself: text as it is unless it looks like JSON."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value)
