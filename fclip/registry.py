@@ -185,6 +185,7 @@ def _variants() -> list[Row]:
         row("dfer-clip", f"{_BASELINES}.dfer_clip", "DferClipOptions", "DFER-CLIP (BMVC 2023)"),
         row("linear-probe", heads, "NoOptions", "linear classifier on frozen CLIP features"),
         row("finetune", heads, "FinetuneOptions", "the whole image tower of CLIP, fine-tuned"),
+        row("signals", f"{_BASELINES}.signals", "SignalsOptions", "expression signals, logistic regression; no CLIP"),
         row("zeroshot-clip", heads, "ZeroshotOptions", "CLIP as it is; nothing to train"),
         row("zeroshot-farl", heads, "ZeroshotOptions", "CLIP with FaRL's weights, as it is; nothing to train"),
         row("coop", f"{_BASELINES}.coop", "CoopOptions", "CoOp (IJCV 2022): learned prompts"),

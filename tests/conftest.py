@@ -39,6 +39,12 @@ def parity() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_faces() -> Path:
+    """Folder of labelled real pictures: pictures.tar and labels.csv (path,label,identity,source)."""
+    return _shared("FCLIP_REAL_FACES", "real-faces")
+
+
+@pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished workspace of 35 rendered clips in 4 frames of 80 x 80 (do not write into it; copy what you change)."""
     from tests.pipeline import build_workspace

@@ -6,7 +6,7 @@ Shape letters: B clips, T frames, C classes, E joint width, M modalities.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from fclip.errors import FclipError
 from fclip.models.backbone.clip import CLIP_MEAN, CLIP_STD, LoadedClip
 from fclip.models.weights import check_state
+from fclip.schema import JsonObject
 
 MODALITIES = ("frames", "parsing", "landmarks", "caption")  # the order of weights and of fusion everywhere
+
+TrainingBatches = Iterable[tuple[dict[str, Tensor], list[dict[str, Any]]]]  # model batch with labels, json of each clip
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,17 @@ class ExpressionModel(nn.Module, ABC):
     """Base of all variants: names, preprocessing, recipe, and reading and writing the trainable weights.
 
     `forward(batch)` takes "frames" (B, T, 3, H, W) normalised, optional "parsing" and "landmarks" of the same
-    shape, optional "captions" token ids (B, L) or "caption_features", optional "labels" (B,), and returns a
-    ModelOutput. The public name of a trainable tensor is its module path (`public_name` may shorten it).
-    `modalities` is what it reads of a clip; `explainable` says that `fclip report --explain` can show why it decides.
+    shape, optional "signals" (B, T, S), "captions" token ids (B, L) or "caption_features", "labels" (B,), and returns
+    a ModelOutput. The public name of a trainable tensor is its module path (`public_name` may shorten it).
+    `modalities` is what it reads of a clip; `explainable` says that `fclip report --explain` can show why it decides;
+    `open_classes` that its weights do not belong to the classes of training, so that it can be tested on others;
+    `fits_itself` that it is trained by `fit`, not by gradients; `signal_names` are those of the signals that it reads.
     """
 
     explainable = False
+    open_classes = False
+    fits_itself = False
+    signal_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -131,6 +139,10 @@ class ExpressionModel(nn.Module, ABC):
         batch; "captions": token ids (B, L) -> features (B, D) in the form that `forward` takes, `caption_features`.
         """
         return {}
+
+    def fit(self, batches: TrainingBatches, seed: int) -> JsonObject:
+        """Train on all clips at once, where `fits_itself`; returns facts for the checkpoint, "loss" among them."""
+        raise NotImplementedError(f"variant {self.variant} is trained by gradients")
 
     def public_name(self, name: str) -> str:
         """The name in checkpoints of the parameter whose module path is `name`."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from fclip.models.base import ModelOutput
 
 
-def classify(logits: Tensor, video: Tensor, labels: Tensor | None) -> ModelOutput:
+def classify(logits: Tensor, video: Tensor, labels: Tensor | None, modality: str = "frames") -> ModelOutput:
     """The output of a model with one modality: logits (B, C), video feature (B, E), cross-entropy with labels."""
     loss = None if labels is None else F.cross_entropy(logits.float(), labels)
     weights = logits.new_ones(len(logits), 1)
-    return ModelOutput(logits, {"frames": logits}, weights, {"frames": video}, ("frames",), loss)
+    return ModelOutput(logits, {modality: logits}, weights, {modality: video}, (modality,), loss)
 
 
 def linear_logits(features: Tensor, classifier: nn.Linear, normalize: bool = False) -> Tensor:

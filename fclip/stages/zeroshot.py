@@ -140,10 +140,10 @@ def source_model(
     config: Config, classes: tuple[str, ...], packed: Path, fold: str, seed: int
 ) -> tuple[ExpressionModel, Path | None]:
     """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
-    from fclip.data.storage.splits import read_splits
+    from fclip.data.storage.splits import check_classes, read_classes, read_splits
     from fclip.engine.train.run import Job, train_run
     from fclip.engine.train.run_folder import RunFolder
-    from fclip.models.checkpoint import load_checkpoint
+    from fclip.models.checkpoint import load_checkpoint, load_model
 
     options = config.source_options()
     if config.pretrain == "none":
@@ -156,10 +156,16 @@ def source_model(
         known = ", ".join(sorted(folds))
         raise UsageError(f"--fold {fold}: {config.pretrain} has the folds {known}; name the one to train on")
     variant = options.variant if config.objective == "labels" else f"{options.variant}-captions"
+    shards = list_shards(source, ".tar", "packed")
+    model = options.build(classes, options.frames or clip_frames(shards[0][0]))
+    if not model.open_classes:
+        where = f"{packed}: variant {variant} has one output for each class of {config.pretrain}"
+        check_classes(read_classes(source), classes, where)
     out = run_folder(config, config.pretrain, variant, fold, seed)
     job = Job(config.pretrain, source, fold, seed, features_folder(config, config.pretrain), out)
     train_run(options, job, device=config.device, overwrite=config.overwrite, resume=config.resume)
-    state, metadata = load_checkpoint(RunFolder(out).chosen(options.select))
-    model = options.build(classes, metadata["frames"])
-    model.load_trainable_state(state)
+    checkpoint = RunFolder(out).chosen(options.select)
+    if not model.open_classes:
+        return load_model(checkpoint, options.clip_weights, options.longclip_weights, classes), out
+    model.load_trainable_state(load_checkpoint(checkpoint)[0])
     return model, out

@@ -35,6 +35,8 @@ def test_folder(tmp_path: Path) -> None:
     assert Counter((clip.label, clip.part) for clip in dataset.clips)["Happy", "train"] in (10, 11, 12)
     anna = {clip.part for clip in dataset.clips if "/anna/" in clip.meta["path"]}
     assert len(anna) == 1
+    assert {c.meta.get("identity") for c in dataset.clips} == {"anna", None}
+    assert all((c.meta.get("identity") == "anna") == ("/anna/" in c.meta["path"]) for c in dataset.clips)
     assert dataset.folds == {"1": {"train": ["train"], "test": ["test"]}}
     assert open_dataset("folder", tmp_path) == dataset
 

@@ -264,3 +264,14 @@ def test_pose_of_a_known_rotation(axis: int) -> None:
     matrix = np.eye(4)
     matrix[:3, :3] = 1.3 * np.array([down, right, clockwise][axis])
     assert np.allclose(matrix_to_pose(matrix), 20 * np.eye(3)[axis], atol=1e-4)
+
+
+def test_a_picture_as_a_clip_of_equal_frames_is_looked_at_as_one_picture(backend, samples: Path) -> None:
+    """With the default 16 frames, too, the two looks at a single picture are taken, once."""
+    frame = picture(next(samples.rglob("nasa_astronaut.png")))
+    (one,) = backend.find(frame)
+    many = backend.find(np.repeat(frame, 16, axis=0), np.arange(16) / 25)
+    assert len(one) == 1 and len(many) == 16
+    for faces in many:
+        assert np.array_equal(faces[0].mesh, one[0].mesh)
+        assert np.array_equal(faces[0].blendshapes, one[0].blendshapes)

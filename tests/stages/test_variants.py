@@ -15,6 +15,7 @@ from tests.data.storage_files import packed_shard
 SETTINGS = {
     "dfer-clip": [],
     "linear-probe": [],
+    "signals": [],
     "finetune": ["--temporal"],
     "coop": [],
     "cocoop": [],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
+from fclip.engine.predict.opening import open_model
 from fclip.errors import FclipError, OutputDiffers, UsageError
 from fclip.stages import zeroshot
 from tests.pipeline import build_workspace
@@ -71,3 +73,23 @@ def test_captions_alone_as_the_objective(both):
         zeroshot.run(
             zeroshot.Config(root=both, pretrain="demo11", test="demo7", objective="captions", variant="base", **SMALL)
         )
+
+
+@pytest.mark.parametrize("variant", ["linear-probe", "signals"])
+def test_a_head_of_the_sources_classes_is_tested_on_these_only(both, tmp_path, variant):
+    """As many classes in another order would fit its shape, and be silently wrong; other classes are told first."""
+    turned = tmp_path / "demo7r" / "packed"
+    shutil.copytree(both / "demo7" / "packed", turned)
+    classes = json.loads((turned / "classes.json").read_text())
+    (turned / "classes.json").write_text(json.dumps(classes[::-1]))
+    (tmp_path / "demo7").symlink_to(both / "demo7")
+    small = {**SMALL, "root": tmp_path, "variant": variant}
+    with pytest.raises(FclipError, match="one output for each class of demo7"):
+        zeroshot.run(zeroshot.Config(pretrain="demo7", test="demo7r", **small))
+    assert not (tmp_path / "runs").exists()
+    (turned / "classes.json").write_text(json.dumps(classes))
+    report = zeroshot.run(zeroshot.Config(pretrain="demo7", test="demo7r", **small))
+    assert report.values["results"][0]["clips"] == 35
+    run = tmp_path / "runs" / f"demo7-{variant}-fold1-seed0"
+    with pytest.raises(FclipError, match="trained on classes"):
+        open_model(run, classes[::-1], "tiny")

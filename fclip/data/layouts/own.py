@@ -55,8 +55,8 @@ def read_folder(source: Path, options: OwnOptions) -> Dataset:
         inside(source, path, str(source))
     parts, folds = draw_parts(labels, [group for _, _, group in found], options.folds, options.seed)
     clips = [
-        Clip(key, str(source / path), label, part, meta={"path": path})
-        for key, path, label, part in zip(unique_keys(paths), paths, labels, parts, strict=True)
+        Clip(key, str(source / path), label, part, None, {"path": path} | ({} if "/" in group else {"identity": group}))
+        for key, path, label, part, (_, _, group) in zip(unique_keys(paths), paths, labels, parts, found, strict=True)
     ]
     problems = [f"class folder {name} holds no clips" for name, clips_of in members.items() if not clips_of]
     return Dataset(make_key(source.resolve().name), source, classes, clips, folds, problems=problems)

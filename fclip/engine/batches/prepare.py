@@ -28,7 +28,7 @@ class InputPreparer:
     """
 
     def __init__(self, model: ExpressionModel, device: torch.device, without: tuple[str, ...] = ()) -> None:
-        self.device, self.without = device, without
+        self.device, self.without, self.model = device, without, model
         self.modalities = tuple(name for name in model.modalities if name not in without)
         self.preprocess = model.preprocess
         self.classes = {name: i for i, name in enumerate(model.classes)}
@@ -66,6 +66,9 @@ class InputPreparer:
             result["parsing"] = self.normalise(parsing_images(pick("parsing")))
         if "landmarks" in self.modalities and batch.get("landmarks") is not None:
             result["landmarks"] = self.normalise(landmark_images(pick("landmarks"), self.preprocess.image_size))
+        if "signals" in self.modalities and batch.get("signals") is not None:
+            self._check_signals(batch, rows)
+            result["signals"] = pick("signals")
         if captions is not None and "caption_features" in batch:
             result["caption_features"] = torch.stack([batch["caption_features"][i] for i in rows]).to(self.device)
         elif captions is not None:
@@ -74,6 +77,19 @@ class InputPreparer:
         if batch.get("labels") is not None:
             result["labels"] = self.labels([batch["labels"][i] for i in rows]).to(self.device)
         return result
+
+    def _check_signals(self, batch: dict[str, Any], rows: list[int]) -> None:
+        """Raise FclipError unless the clips' signals are those that the model reads; a clip without a face has none."""
+        wanted = self.model.signal_names
+        for row in rows:
+            names = batch["infos"][row].get("signal_names")
+            wanted = wanted or tuple(names or ())
+            if names and tuple(names) != wanted:
+                other = next((name for name in names if name not in wanted), f"{len(names)} of {len(wanted)}, or order")
+                raise FclipError(
+                    f"clip {batch['keys'][row]}: its signals are not those of the training clips ({other}); "
+                    "run fclip face-analyze with the same back end for both"
+                )
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images (B, T, 3, H, W) in [0, 1] -> the model's size, (x - mean) / std."""

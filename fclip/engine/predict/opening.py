@@ -63,6 +63,8 @@ def open_model(
         meta["longclip_weights"],
         **meta["options"],
     )
+    if not model.open_classes:  # one output for each class of training
+        return OpenedModel(load_model(checkpoint, classes=classes), meta)
     model.load_trainable_state(state)
     return OpenedModel(model, meta)
 
@@ -114,7 +116,10 @@ def _preparation(opened: OpenedModel) -> Preparation:
 
 def _cropping(opened: OpenedModel, preparation: Preparation, options: PredictOptions) -> Cropping:
     """How frames are read and cropped: by the options, else as in training, else by the usual settings."""
-    cropping = preparation.cropping or Cropping(str(opened.model.frames), opened.model.preprocess.image_size)
+    usual = Cropping(str(opened.model.frames))
+    if "frames" in opened.model.modalities:
+        usual = replace(usual, size=opened.model.preprocess.image_size)
+    cropping = preparation.cropping or usual
     crop = options.crop or cropping.crop
     if options.crop is None and crop == "none":
         crop = default_detector()

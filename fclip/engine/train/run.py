@@ -16,6 +16,7 @@ from fclip.engine.batches.devices import choose_device, describe_device
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team, join_team
+from fclip.engine.train.at_once import fit_at_once
 from fclip.engine.train.loop import LoopSettings, Trainer
 from fclip.engine.train.optimise import optimizer_of
 from fclip.engine.train.options import TrainOptions
@@ -41,6 +42,18 @@ class Job:
     features: Path
     out: Path
 
+    def facts(self, options: TrainOptions) -> JsonObject:
+        """What a checkpoint says about its training data."""
+        return {
+            "dataset": self.dataset,
+            "fold": self.fold,
+            "seed": self.seed,
+            "selection": options.select,
+            "captions": as_json(caption_source(self.packed)),
+            "preparation": as_json(read_preparation(self.packed)),
+            "without": list(options.without),
+        }
+
 
 def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, resume: bool) -> RunSummary:
     """Train one run; its summary, also when it was finished before. A run that was cut off goes on where it stopped.
@@ -64,7 +77,8 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             log.warning(
                 "train: %s on %s fold %s seed %d, device %s", options.variant, job.dataset, job.fold, job.seed, where
             )
-        steps = fit(options, job, model.to(place), shards, run, team)
+        train = fit_at_once if model.fits_itself else fit
+        steps = train(options, job, model.to(place), shards, run, team)
         summary = RunSummary(
             run=str(job.out),
             dataset=job.dataset,
@@ -104,15 +118,7 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
     prepare = InputPreparer(model, device, without=options.without)
     optimizer, settings = optimizer_of(options, model), LoopSettings.of(options, recipe, device)
     score = HeldOutScore(model, shards.held_out, prepare, batch_size, job.features) if shards.held_out else None
-    metadata: JsonObject = {
-        "dataset": job.dataset,
-        "fold": job.fold,
-        "seed": job.seed,
-        "selection": options.select,
-        "captions": as_json(caption_source(job.packed)),
-        "preparation": as_json(read_preparation(job.packed)),
-        "without": list(options.without),
-    }
+    metadata = job.facts(options)
     steps = settings.epochs * -(-loader.steps_per_epoch // options.accumulate)
     events = run.path / "tensorboard" if options.tensorboard and team.leads else None
     with show_progress(steps, f"{options.variant} fold {job.fold}", team.leads, events) as progress:

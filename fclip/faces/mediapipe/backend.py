@@ -71,7 +71,7 @@ class MediaPipeBackend:
             "backend": self.name,
             "weights": sha256_file(self.model),
             "library": module.__version__,
-            "version": "2",
+            "version": "3",
         }
         self._landmarkers = Landmarkers(self.model)
 
@@ -102,6 +102,9 @@ class MediaPipeBackend:
     def find(self, frames: np.ndarray, times: np.ndarray | None = None) -> list[list[MeshFace]]:
         """All faces of each frame: one pass over the clip, then another look at the frames that seem to have none."""
         frames = np.ascontiguousarray(check_frames(frames))
+        if len(frames) > 1 and (frames[1:] == frames[0]).all():  # a single picture, shown for the length of a clip
+            (faces,) = self.find(frames[:1])
+            return [list(faces) for _ in frames]
         stamps = milliseconds(times, len(frames))
         landmarker = self._landmarkers.image
         if len(frames) == 1:

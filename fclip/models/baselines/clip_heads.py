@@ -81,6 +81,8 @@ def finetune(spec: ModelSpec) -> Finetune:
 class Zeroshot(FrozenTowers):
     """Plain CLIP: cosine of the mean frame feature and each class's text, times CLIP's scale. Nothing to train."""
 
+    open_classes = True
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         texts = set_class_texts(self, spec.options.text_mode, spec.options.descriptions)

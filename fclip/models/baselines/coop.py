@@ -27,6 +27,7 @@ class Coop(FrozenTowers):
         super().__init__(spec, recipe=recipe)
         texts = set_class_texts(self, "class-name")
         self.prompt_learner = PromptLearner(self.clip, self.tokenizer, texts, ending=".", **prompt)
+        self.open_classes = not prompt.get("class_specific")
 
     def text_features(self, video: Tensor) -> Tensor:
         """Text features (C, E), or (B, C, E) where they depend on the video (B, E); not normalised."""

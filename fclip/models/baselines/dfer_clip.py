@@ -41,6 +41,7 @@ class DferClip(ExpressionModel):
         self.prompt_learner = PromptLearner(
             self.clip, self.tokenizer, texts, options.context, options.class_specific, options.position
         )
+        self.open_classes = not options.class_specific
         width = self.clip.text_projection.shape[1]
         layers = options.temporal_layers
         self.temporal_net = TemporalTransformer(width, spec.frames + 1, layers) if layers else None

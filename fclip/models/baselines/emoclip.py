@@ -25,6 +25,7 @@ class Emoclip(FrozenTowers):
     Classes are chosen by their texts, so that a model trained on captions is tested on any classes.
     """
 
+    open_classes = True
     texts: Tensor
     positions = 1024  # the released code's table; clips may be as long as this
 

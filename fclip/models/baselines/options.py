@@ -89,6 +89,13 @@ class EmoclipOptions:
 
 
 @dataclass(frozen=True)
+class SignalsOptions:
+    """Options of signals."""
+
+    signals: tuple[str, ...] = option((), "names of the signals in order [those of the training clips]", output=True)
+
+
+@dataclass(frozen=True)
 class VideoOptions:
     """Options of the video networks of torchvision."""
 

@@ -59,6 +59,7 @@ class FineCliper(ExpressionModel):
 
     label_tokens: Tensor
     explainable = True
+    open_classes = True
 
     def __init__(self, spec: ModelSpec, modalities: tuple[str, ...]) -> None:
         super().__init__(spec, _kept_modalities(spec, modalities))

@@ -1,0 +1,219 @@
+"""Expression signals into logistic regression: the first baseline on clips that face analysis has looked at.
+
+Per clip the level, range and trend of each signal (see fclip.faces.signals) over the frames with a face, standardised,
+then multinomial logistic regression, all classes weighted alike. Its strength C is chosen by cross-validation inside
+the training clips, people kept apart. Nothing of CLIP is in it.
+
+Shape letters: B clips, T frames, S signals, F features, C classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fclip.errors import FclipError
+from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, TrainingBatches
+from fclip.models.baselines.options import SignalsOptions
+from fclip.models.heads import classify
+from fclip.models.weights import check_state
+from fclip.registry import register
+from fclip.schema import JsonObject
+
+logger = logging.getLogger(__name__)
+
+STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-8, -1))  # C: 1e-4 to 1e-1 in half decades
+FOLDS = 5
+STATISTICS = 3  # level, range, trend
+NEVER = 50.0  # how far the logit of a class without a clip lies below the others
+
+
+class Signals(ExpressionModel):
+    """Statistics of signals -> classes. It fits itself: `fit` sets the weights, the names and with them the width.
+
+    weight (C, F) holds the division by the features' standard deviation; mean (F,) is what a clip without any face
+    is taken to have, so that its logits are the bias (C,).
+    """
+
+    fits_itself = True
+    mean: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, ("signals",), Preprocess(image_size=32))  # it does not look at frames
+        self._set_names(spec.options.signals, torch.device("cpu"))
+
+    def _set_names(self, names: Sequence[str], device: torch.device) -> None:
+        """Read signals of these names, with weights 0."""
+        self.signal_names = tuple(names)
+        self.options["signals"] = list(names)
+        width = STATISTICS * merging(self.signal_names).shape[1]
+        self.weight = nn.Parameter(torch.zeros(len(self.classes), width, device=device))
+        self.bias = nn.Parameter(torch.zeros(len(self.classes), device=device))
+        self.register_buffer("mean", torch.zeros(width, device=device))
+
+    def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
+        if "signals" not in batch:
+            raise FclipError(
+                f"variant {self.variant} needs signals and the clips have none; "
+                "run fclip face-analyze and fclip pack again (and leave out --without signals)"
+            )
+        features, seen = summarise(batch["signals"], self.signal_names)  # (B, F), (B,)
+        centred = torch.where(seen[:, None], features - self.mean.double(), 0.0)
+        logits = (centred @ self.weight.double().T + self.bias.double()).float()  # (B, C)
+        return classify(logits, features.float(), batch.get("labels"), "signals")
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """All that `fit` sets."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
+        check_state(state, self.state_dict(), f"checkpoint of variant {self.variant}")
+        self.load_state_dict(state)
+
+    @torch.no_grad()
+    def fit(self, batches: TrainingBatches, seed: int) -> JsonObject:
+        """Choose C and fit; returns C, UAR of the cross-validation, clips used, whether all people are known, loss.
+
+        Clips without a face are left out. FclipError without signals, for clips whose signals differ, or for one class.
+        """
+        signals, labels, people = [], [], []
+        for batch, infos in batches:
+            if not self.signal_names:
+                names = next((info["signal_names"] for info in infos if info.get("signal_names")), ())
+                self._set_names(names, self.mean.device)
+            output = self(batch)  # says what is wrong with the batch
+            signals.append(output.features["signals"].double().cpu())
+            labels.append(torch.where(batch["signals"].any(-1).any(-1), batch["labels"], -1).cpu())
+            people += [str(info.get("identity") or "") for info in infos]
+        known = torch.cat(labels).numpy()
+        rows = np.flatnonzero(known >= 0)
+        features, targets = torch.cat(signals).numpy()[rows], known[rows]
+        groups = [people[row] or f"/{row}" for row in rows]  # somebody unknown is taken for a person of their own
+        present = np.unique(targets)
+        if len(present) < 2:
+            raise FclipError(f"the training clips with a face have {len(present)} classes; two are needed")
+        for index in sorted(set(range(len(self.classes))) - set(present.tolist())):
+            logger.warning("no training clip of class %s: it is never predicted", self.classes[index])
+        facts: JsonObject = {"clips": len(rows), "grouped": all(people[row] for row in rows)}
+        if not facts["grouped"]:
+            logger.warning(
+                "not all identities are known: C is chosen by cross-validation that may mix a person's clips"
+            )
+        facts |= self._fit(features, targets, groups, seed)
+        weight, bias, mean = (tensor.double().cpu() for tensor in (self.weight, self.bias, self.mean))
+        logits = (torch.from_numpy(features) - mean) @ weight.T + bias  # (B, C)
+        facts["loss"] = float(nn.functional.cross_entropy(logits, torch.from_numpy(targets)))
+        return facts
+
+    def _fit(self, features: np.ndarray, targets: np.ndarray, groups: Sequence[str], seed: int) -> JsonObject:
+        from threadpoolctl import threadpool_limits
+
+        mean, deviation = features.mean(0), features.std(0)
+        used = deviation > 1e-9 * np.maximum(1.0, np.abs(mean))
+        scaled = (features[:, used] - mean[used]) / deviation[used]
+        with threadpool_limits(1):  # sums in one order, so that the bytes are the same on every machine
+            strength, uar = choose_strength(scaled, targets, groups, seed)
+            weight, bias = _logistic(scaled, targets, strength, len(self.classes))
+        whole = np.zeros((len(weight), len(used)))
+        whole[:, used] = weight / deviation[used]
+        state = {"weight": whole, "bias": bias, "mean": mean}
+        self.load_trainable_state({name: torch.from_numpy(values).float() for name, values in state.items()})
+        return {"C": strength, "cross_validated_uar": uar}
+
+
+def merging(names: Sequence[str]) -> Tensor:
+    """Matrix (S, S') float64 that averages signals whose names differ in a last Left or Right, and keeps others."""
+    stems = [re.sub("(Left|Right)$", "", name) for name in names]
+    columns = {stem: column for column, stem in enumerate(dict.fromkeys(stems))}
+    matrix = torch.zeros(len(names), len(columns), dtype=torch.float64)
+    for row, stem in enumerate(stems):
+        matrix[row, columns[stem]] = 1 / stems.count(stem)
+    return matrix
+
+
+def summarise(signals: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Level, range and trend of signals (B, T, S) over the frames with a face: features (B, 3 S') float64, seen (B,).
+
+    A row of zeros is a frame without a face. Level: mean; range: largest less smallest; trend: slope of the regression
+    line over the clip, in units of the signal from first to last frame, 0 for fewer than two frames. A clip without
+    any face has features 0, and False in `seen`.
+    """
+    face = signals.any(-1, keepdim=True)  # (B, T, 1)
+    values = signals.double() @ merging(names).to(signals.device)  # (B, T, S')
+    count = face.sum(1)  # (B, 1)
+    at_least = count.clamp(min=1)
+    level = (values * face).sum(1) / at_least  # (B, S')
+    inf = torch.inf
+    spread = values.masked_fill(~face, -inf).amax(1) - values.masked_fill(~face, inf).amin(1)
+    time = torch.linspace(0, 1, signals.shape[1], dtype=torch.float64, device=signals.device)[None, :, None]
+    offset = (time - (time * face).sum(1, keepdim=True) / at_least[:, None]) * face  # (B, T, 1)
+    variance = (offset**2).sum(1)  # (B, 1)
+    slope = (offset * values).sum(1) / torch.where(variance > 0, variance, 1.0)
+    seen = count > 0
+    features = torch.cat([level, torch.where(seen, spread, 0.0), slope], dim=1)  # (B, 3 S')
+    return features, seen[:, 0]
+
+
+def choose_strength(
+    features: np.ndarray, targets: np.ndarray, groups: Sequence[str], seed: int
+) -> tuple[float, float | None]:
+    """The C of STRENGTHS with the best UAR over clips left out (the smallest, if several), and that UAR.
+
+    features (N, F) are standardised; groups (N,) stay on one side. The middle C and None where there are too few.
+    """
+    from sklearn.metrics import recall_score
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rarest = int(np.bincount(targets)[np.unique(targets)].min())
+    folds = min(FOLDS, rarest, len(set(groups)))
+    if folds < 2:
+        logger.warning("too few clips or people to choose C by cross-validation: the middle one is taken")
+        return STRENGTHS[len(STRENGTHS) // 2], None
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    classes = int(targets.max()) + 1
+    found = np.zeros((len(STRENGTHS), len(targets)), int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer people than folds
+        splits = list(splitter.split(features, targets, groups))
+    for train, test in splits:
+        if len(np.unique(targets[train])) < 2:
+            found[:, test] = targets[train][0] if len(train) else 0
+            continue
+        for row, strength in enumerate(STRENGTHS):
+            weight, bias = _logistic(features[train], targets[train], strength, classes)
+            found[row, test] = (features[test] @ weight.T + bias).argmax(1)
+    scores = [recall_score(targets, row, average="macro", zero_division=0) for row in found]
+    best = int(np.argmax(np.round(scores, 9)))
+    return STRENGTHS[best], float(scores[best])
+
+
+def _logistic(
+    features: np.ndarray, targets: np.ndarray, strength: float, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (C, F) and bias (C,) of multinomial logistic regression with balanced classes."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after 1000 steps it is near enough
+        model.fit(features, targets)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn gives the logit of the second class alone
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, intercepts.min() - NEVER)
+    weight[model.classes_], bias[model.classes_] = coefficients, intercepts
+    return weight, bias
+
+
+@register(SignalsOptions, needs_clip=False)
+def signals(spec: ModelSpec) -> Signals:
+    """Statistics of the expression signals and logistic regression."""
+    return Signals(spec)
