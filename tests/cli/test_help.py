@@ -79,7 +79,7 @@ def test_dry_run_prints_the_resolved_configuration(tmp_path):
         (["pack", "--dataset", "demo7"], 1, "fclip preprocess --dataset demo7"),
         (["eval"], 1, "fclip train"),
         (["report"], 1, "fclip eval"),
-        (["predict", "x.mp4"], 2, "--checkpoint"),
+        (["predict", "x.mp4"], 1, "no such file or folder"),
         (["predict", "x.mp4", "--checkpoint", "nowhere"], 1, "no such file"),
         (["zeroshot"], 2, "--test"),
         (["convert", "a", "b", "--from", "openaii"], 2, "did you mean openai?"),
