@@ -39,8 +39,8 @@ lint: setup ## ruff, mypy, import contracts
 bench: setup ## speed and memory as ratios, measured here
 	$(BIN)/python -m tests.bench
 
-weights: setup ## train the bundled networks lite and tiny again from scratch (about half an hour)
-	$(BIN)/python -m fclip.synth.weights
+weights: setup ## train the bundled networks again (an hour on one core); REAL_FACES=folder of labelled pictures of people
+	$(BIN)/python -m examples.weights $(if $(REAL_FACES),--real-faces '$(REAL_FACES)')
 
 lock: setup ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --all-extras --group dev pyproject.toml -o requirements.lock

@@ -57,8 +57,8 @@ def summarise(frame: np.ndarray) -> Summary:
     from PIL import Image
 
     small = Image.fromarray(frame).resize((64, 64), Image.Resampling.BOX)
-    bins = np.asarray(small).astype(np.int64) >> 5  # (64, 64, 3)
-    histogram = np.bincount((bins @ (64, 8, 1)).ravel(), minlength=512) / 4096
+    red, green, blue = (np.asarray(small).astype(np.int16) >> 5).reshape(-1, 3).T  # (4096,) each
+    histogram = np.bincount(red << 6 | green << 3 | blue, minlength=512) / 4096
     thumbnail = np.asarray(small.convert("L").resize((16, 16), Image.Resampling.BOX), dtype=np.float64)
     return histogram, thumbnail
 

@@ -10,16 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples.weights.augment import pictures_without_face
+from examples.weights.lite import lite_figures
+from examples.weights.pool import HELD_OUT, Pool, class_names, make_pool
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceBackend, FaceDetector, WeightsOptions, create_backend
 from fclip.faces.boxes import intersection_over_union
 from fclip.faces.landmarks import flip_landmarks, inter_ocular, landmark_box
-from fclip.faces.lite.backend import WEIGHTS, LiteBackend
+from fclip.faces.linking import Track
+from fclip.faces.lite.backend import WEIGHTS, LiteBackend, between, follow, looked_at
 from fclip.faces.lite.network import FaceFinder, FaceReader, LiteNetworks, load_lite, save_lite, soft_argmax
 from fclip.records import PARSING_CLASSES
-from fclip.synth.augment import pictures_without_face
-from fclip.synth.pool import HELD_OUT, Pool, class_names, make_pool
-from fclip.synth.train_lite import lite_figures
 
 NEW_PEOPLE = HELD_OUT + 50_000
 
@@ -120,7 +121,8 @@ def test_same_input_same_bytes_and_no_memory_of_other_clips(backend: LiteBackend
     assert first.landmarks.tobytes() == again.landmarks.tobytes()
     assert first.parsing.tobytes() == again.parsing.tobytes()
     alone = np.concatenate([boxes for frame in pool.frames[:5] for boxes in backend.detect(frame[None])])
-    assert np.allclose(np.concatenate(backend.detect(pool.frames[:5])), alone, atol=1e-2)
+    apart = np.concatenate(backend.detect(pool.frames[:5], np.arange(5.0)))  # too far apart to follow a face
+    assert np.allclose(apart, alone, atol=1e-2)
 
 
 def test_mirrored_frames_have_mirrored_landmarks(backend: LiteBackend, pool: Pool) -> None:
@@ -171,13 +173,37 @@ def test_procedural_pictures_have_no_face(backend: LiteBackend) -> None:
     assert sum(len(boxes) > 0 for boxes in backend.detect(frames)) <= 2
 
 
-def test_bundled_file_is_small_and_round_trips(backend: LiteBackend, tmp_path: Path) -> None:
+def test_bundled_file_is_small_and_round_trips(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
     tiny = WEIGHTS.with_name("tiny.safetensors")
     assert WEIGHTS.stat().st_size <= 4e6
     assert WEIGHTS.stat().st_size + tiny.stat().st_size <= 12e6
-    save_lite(tmp_path / "copy.safetensors", backend.networks, seed=0)
-    copy = load_lite(tmp_path / "copy.safetensors").state_dict()
-    assert all(torch.equal(tensor, copy[name]) for name, tensor in backend.networks.state_dict().items())
+    state = load_file(WEIGHTS)
+    networks = LiteNetworks()
+    networks.load_state_dict(state, strict=False)
+    save_lite(tmp_path / "copy.safetensors", networks, seed=0)
+    copy = load_file(tmp_path / "copy.safetensors")
+    assert copy.keys() == state.keys()
+    assert all(torch.equal(tensor, copy[name]) for name, tensor in state.items())
+
+
+def test_norms_in_the_convolutions_change_no_number(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    networks = LiteNetworks().train()
+    images = torch.rand(4, 3, 96, 96) * 2 - 1
+    with torch.no_grad():
+        networks.reader(images)  # moves the norms' running statistics
+    save_lite(tmp_path / "lite.safetensors", networks)
+    rounded = {
+        name: tensor.half().float() if tensor.ndim > 1 else tensor for name, tensor in networks.state_dict().items()
+    }
+    networks.load_state_dict(rounded)
+    folded = load_lite(tmp_path / "lite.safetensors")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        for one, two in zip(networks.eval().reader(images), folded.reader(images), strict=True):
+            assert torch.allclose(one, two, atol=1e-4)
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights", None])
@@ -209,6 +235,54 @@ def test_network_shapes_and_soft_argmax() -> None:
         assert networks.finder(torch.zeros(2, 3, 128, 128)).shape == (2, 4, 32, 32)
         landmarks, parsing, presence = networks.reader(torch.zeros(2, 3, 96, 96))
     assert (landmarks.shape, parsing.shape, presence.shape) == ((2, 68, 2), (2, 11, 96, 96), (2,))
+
+
+def test_the_finder_looks_only_now_and_then_where_frames_follow_closely() -> None:
+    frames = np.zeros((12, 8, 8, 3), np.uint8)
+    assert looked_at(frames, None) == [0, 6, 11]
+    assert looked_at(frames, np.arange(12) / 12.5) == [0, 3, 6, 9, 11]
+    assert looked_at(frames, np.arange(12) * 0.5) == list(range(12))
+    assert looked_at(frames[:1], np.zeros(1)) == [0]
+    cuts = np.zeros(12, bool)
+    cuts[4] = True
+    assert looked_at(frames, None, cuts) == [0, 3, 4, 6, 11]
+
+
+def test_between_two_looks_faces_move_evenly_or_are_looked_for() -> None:
+    first = np.array([[0, 0, 10, 10, 0.9], [50, 50, 70, 70, 0.8]])
+    last = np.array([[54, 50, 74, 70, 0.8], [2, 0, 12, 10, 0.7]])
+    moved = between(first, last, 0.5)
+    assert moved is not None
+    assert moved.tolist() == [[1, 0, 11, 10], [52, 50, 72, 70]]
+    assert between(first, last[:1], 0.5) is None
+    assert between(first[:1], last[:1], 0.5) is None
+    nothing = between(first[:0], last[:0], 0.5)
+    assert nothing is not None
+    assert nothing.shape == (0, 4)
+
+
+def test_a_followed_face_is_looked_for_from_one_look_to_the_next() -> None:
+    track = Track(1, [4, 8], [np.array([0.0, 0, 10, 10]), np.array([4.0, 0, 14, 10])], [1, 1])
+    places = follow(track, [0, 3, 4, 8, 12], np.array([0] * 4 + [1] * 9))
+    assert sorted(places) == [4, 5, 6, 7, 8, 9, 10, 11]
+    assert places[6].tolist() == [2, 0, 12, 10]
+    assert places[11].tolist() == [4, 0, 14, 10]
+
+
+def test_following_a_moving_face_gives_what_looking_at_each_frame_gives(backend: LiteBackend, pool: Pool) -> None:
+    frames = np.full((14, 220, 300, 3), (90, 110, 120), np.uint8)
+    for index in range(14):  # moves by 5 pixels a frame and jumps in the middle of two looks
+        left = 5 * index + (60 if 8 <= index < 10 else 0)
+        frames[index, 30:190, left : left + 160] = pool.frames[0]
+    followed, alone = backend.detect(frames), backend.detect(frames, np.arange(14) * 1.0)
+    assert [len(boxes) for boxes in followed] == [len(boxes) for boxes in alone] == [1] * 14
+    overlap = [intersection_over_union(a, b)[0, 0] for a, b in zip(followed, alone, strict=True)]
+    assert min(overlap) > 0.85
+    track, single = backend.analyze(frames), backend.analyze(frames, np.arange(14) * 1.0)
+    assert (track.confidence > 0.5).all()
+    scale = inter_ocular(single.landmarks * (300, 220))
+    distance = np.linalg.norm((track.landmarks - single.landmarks) * (300, 220), axis=-1).mean(1)
+    assert (distance / scale).max() < 0.03
 
 
 def test_real_clip_of_one_face(backend: LiteBackend, samples: Path) -> None:

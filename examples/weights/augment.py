@@ -106,6 +106,19 @@ def degrade(images: Tensor, random: torch.Generator) -> Tensor:
     return images.clamp(0, 1)
 
 
+def lower(images: Tensor, random: torch.Generator) -> Tensor:
+    """Shrink some images to a quarter to a half of their size and back, and darken some, as film stills are."""
+    images = images.clone()
+    size = images.shape[-1]
+    for index in chance(len(images), 0.2, random).nonzero()[:, 0].tolist():
+        small = int(torch.randint(size // 4, size // 2, (1,), generator=random))
+        part = functional.interpolate(images[index : index + 1], (small, small), mode="bilinear", antialias=True)
+        images[index] = functional.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
+    dark = chance(len(images), 0.2, random)
+    images[dark] *= uniform(int(dark.sum()), 0.25, 0.8, random).view(-1, 1, 1, 1)
+    return images
+
+
 def occlude(images: Tensor, patches: Tensor, random: torch.Generator, probability: float = 0.25) -> Tensor:
     """Put a piece of another picture over a part of some images, at most 45 % of the width and height."""
     images = images.clone()

@@ -15,8 +15,9 @@ import torch
 
 from fclip.files import resource_json
 from fclip.synth.actions import UNITS
-from fclip.synth.augment import Square
 from fclip.synth.clips import ClipScript, render_clip, sample_clip
+
+from .augment import Square
 
 TRAINING, HELD_OUT = 1_000_000, 2_000_000  # first identities
 SIZE = 160  # pixels of a rendered frame
