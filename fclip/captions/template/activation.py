@@ -44,6 +44,7 @@ class ChannelSpec:
     at_least: Mapping[str, float] = field(default_factory=dict)
     hidden_by: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,7 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
     Returns the channels by name and the head angles (T, 3): pitch, yaw, roll in degrees relative to the frontal
     view (pitch: to the calm frames), positive downwards, towards the person's left, clockwise in the image.
     """
-    height, width = size
-    framed, roll = face_frame(np.asarray(track.landmarks, dtype=np.float64) * [width, height])
-    angles = head_angles(framed, roll) if track.pose is None else np.asarray(track.pose, dtype=np.float64)
-    measures = measure(framed)
-    measures |= {name: np.stack([angles[:, i]] * 2, axis=1) for i, name in enumerate(HEAD)}
+    measures, angles = face_measures(track, size)
     sources = [_source(spec, measures, track.blendshapes) for spec in channel_table()]
     usable = [(spec, source) for spec, source in zip(channel_table(), sources, strict=True) if source is not None]
     calm = _calm_frames([(source.values - source.typical) / source.full for _, source in usable])
@@ -108,6 +105,25 @@ def read_channels(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, Ch
                 sigma = min(sigma, MOST_BLENDSHAPE_NOISE)
         channels[spec.name] = Channel(spec, values, sigma)
     return channels, angles
+
+
+def face_measures(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Measures of measures.py and the head's angles by name, each (T, 2), and the angles (T, 3); see read_channels."""
+    height, width = size
+    framed, roll = face_frame(np.asarray(track.landmarks, dtype=np.float64) * [width, height])
+    angles = head_angles(framed, roll) if track.pose is None else np.asarray(track.pose, dtype=np.float64)
+    measures = measure(framed)
+    return measures | {name: np.stack([angles[:, i]] * 2, axis=1) for i, name in enumerate(HEAD)}, angles
+
+
+def row_blendshapes(spec: ChannelSpec, blendshapes: np.ndarray) -> np.ndarray:
+    """Blendshapes (T, 52) combined as the channel's row says: (T, 2), the person's right and left."""
+    index = {name: number for number, name in enumerate(blendshape_names())}
+    sides = [
+        sum(weight * blendshapes[:, index[name]] for name, weight in spec.blendshapes[side].items())
+        for side in ("right", "left")
+    ]
+    return _settled(np.stack(sides, axis=1).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -137,13 +153,8 @@ class _Source:
 def _source(spec: ChannelSpec, measures: dict[str, np.ndarray], blendshapes: np.ndarray | None) -> _Source | None:
     """The source of a channel: blendshapes where the track has them, else a measure, else None."""
     if spec.blendshapes and blendshapes is not None:
-        index = {name: number for number, name in enumerate(blendshape_names())}
-        sides = [
-            sum(weight * blendshapes[:, index[name]] for name, weight in spec.blendshapes[side].items())
-            for side in ("right", "left")
-        ]
         two_way = any(weight < 0 for weight in spec.blendshapes["right"].values())
-        values = _settled(np.stack(sides, axis=1).astype(np.float64))  # (T, 2)
+        values = row_blendshapes(spec, blendshapes)
         return _Source("blendshapes", values, 0.0, spec.blendshapes["bias"], spec.blendshapes["full"], not two_way)
     if spec.measure:
         group = spec.measure if spec.measure in (*HEAD, "eye_opening") else "landmarks"

@@ -1,7 +1,8 @@
 """The offline captioner: describes what the face does from its landmarks, blendshapes and pose, in plain sentences.
 
 Deterministic, blind to the label and free of emotion words, so it is the honest baseline for captions by video
-language models (METHOD 4). Data flow: track -> channels.py -> events.py -> phrases.py.
+language models. Data flow: track -> activation.py -> moves.py (what changes) and track -> states.py (what is held,
+against neutral faces), both -> wording.py.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from fclip.captions.base import Captioner, CaptionInput, OnCaption
-from fclip.captions.template.activation import Channel, read_channels
+from fclip.captions.template.activation import Channel, channel_table, read_channels
 from fclip.captions.template.moves import CLEAR, Move, find_moves
+from fclip.captions.template.states import State, find_states
 from fclip.captions.template.wording import compose
 from fclip.config import NoOptions
 from fclip.errors import ClipFailure
@@ -23,7 +25,7 @@ from fclip.records import CaptionRecord, FaceTrack
 from fclip.registry import register
 
 BARED_TEETH = 0.9  # opening that a smile alone does not reach
-REVISION = "4"  # raise it with every change that may change a caption
+REVISION = "5"  # raise it with every change that may change a caption
 
 
 @register()
@@ -36,7 +38,7 @@ class TemplateCaptioner(Captioner):
 
     def __init__(self, options: NoOptions, device: str = "cpu") -> None:
         tables = "".join(
-            resource_text(f"captions/{name}") for name in ("channels.json", "phrases.json", "blendshapes.json")
+            resource_text(f"captions/{name}.json") for name in ("channels", "phrases", "blendshapes", "neutral_faces")
         )
         self.tables_sha256 = hashlib.sha256(tables.encode()).hexdigest()
         self.fingerprint = {"captioner": self.name, "revision": REVISION, "tables": self.tables_sha256}
@@ -66,12 +68,22 @@ def describe(track: FaceTrack | None, times: np.ndarray, size: tuple[int, int]) 
         raise ClipFailure("no face track for this clip; run: fclip face-analyze")
     seen = (track.confidence > 0) & np.isfinite(track.landmarks).all(axis=(1, 2))
     if not seen.any():
-        raise ClipFailure("no face in any frame, so there is no movement to describe")
+        raise ClipFailure("no face in any frame, so there is nothing to describe")
     times = np.asarray(times, dtype=np.float64)[seen]
-    moves = list_moves(track.take(seen), times, size)
+    track = track.take(seen)
+    moves = list_moves(track, times, size)
+    states, there = find_states(track, size)
     duration = float(times[-1] - times[0])
     step = duration / max(len(times) - 1, 1)
-    return compose(moves, duration, step), np.flatnonzero(seen).tolist()
+    return compose(moves, unmoved(states, moves), there, duration, step), np.flatnonzero(seen).tolist()
+
+
+def unmoved(states: list[State], moves: list[Move]) -> list[State]:
+    """States of what does not move in the clip, or against which nothing moves."""
+    moving = {move.channel for move in moves}
+    moving |= {"mouth_open"} if "lips_part" in moving else set()
+    without = {spec.name: {spec.name, *spec.state.get("without", ())} for spec in channel_table()}
+    return [state for state in states if not moving & without[state.channel]]
 
 
 def list_moves(track: FaceTrack, times: np.ndarray, size: tuple[int, int]) -> list[Move]:

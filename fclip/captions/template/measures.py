@@ -55,11 +55,13 @@ def measure(framed: np.ndarray) -> dict[str, np.ndarray]:
         "outer_brow_height": height([17, 18], [25, 26]) - eyes,
         "brow_height": height([19, 20, 21], [22, 23, 24]) - eyes,
         "eye_opening": lids / EYE_WIDTH,
+        "brow_gap": twice(x[:, 22] - x[:, 21]),
         "mouth_corner_height": corners,
         "mouth_corner_lift": corners + 0.3 * half_widths,  # corners that rise move outwards as well
         "mouth_half_width": half_widths,
         "mouth_opening": twice(gap),
         "lip_thickness": twice(y[:, [56, 57, 58]].mean(1) - y[:, [50, 51, 52]].mean(1) - gap),
+        "upper_lip_thickness": twice(y[:, 62] - y[:, 51]),
         "upper_lip_to_nose": twice(y[:, [50, 51, 52]].mean(1) - y[:, [32, 33, 34]].mean(1)),
         "nose_length": twice(y[:, [31, 32, 33, 34, 35]].mean(1)),
     }

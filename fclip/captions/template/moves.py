@@ -1,4 +1,4 @@
-"""When it moves: the activation of a channel over time as moves with onset, apex and return, or a held state."""
+"""When it moves: the activation of a channel over time as moves with onset, apex and return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fclip.captions.template.activation import Channel
 
 PRESENT, CLEAR, STRONG = 0.25, 0.5, 0.85  # activation from which a state is there, is clear, is strong
 LEVELS = ("slight", "clear", "strong")
-COUNTS = {"hold": 0.8, "leave": 0.8}  # what was there from the start says less than what begins in the clip
+LEAVE_COUNTS = 0.8  # what was there from the start says less than what begins in the clip
 LEAST_MOVE = 0.25  # change of activation that counts as movement in a clip without noise
 NOISE_FACTOR = 5.0  # a movement must exceed this many standard deviations of the channel's noise
 ONE_SIDED = 0.4  # the weaker side reaches less than this share of the stronger one
@@ -21,9 +21,9 @@ SIDE_VISIBLE = 20.0  # degrees of yaw up to which both sides of the face can be 
 class Move:
     """One thing to tell of a channel.
 
-    kind: `rise` (begins and stays), `pulse` (begins and goes back), `leave` (there at first, goes back), `hold`
-    (there throughout, no movement), `repeat`. side: both, left, right. start, end: seconds from the clip's first
-    frame between which the state is there; peak: its greatest activation; seconds: duration of the onset.
+    kind: `rise` (begins and stays), `pulse` (begins and goes back), `leave` (there at first, goes back), `repeat`.
+    side: both, left, right. start, end: seconds from the clip's first frame between which the state is there; peak:
+    its greatest activation; seconds: duration of the onset.
     """
 
     channel: str
@@ -43,7 +43,7 @@ class Move:
     @property
     def salience(self) -> float:
         """How much it matters to tell this."""
-        return self.weight * min(self.peak, 1.2) * COUNTS.get(self.kind, 1.0)
+        return self.weight * min(self.peak, 1.2) * (LEAVE_COUNTS if self.kind == "leave" else 1.0)
 
 
 def find_moves(channel: Channel, times: np.ndarray, yaw: np.ndarray) -> list[Move]:
@@ -75,7 +75,7 @@ def _describe(
     around: tuple[int, int],
     floor: float,
 ) -> Move | None:
-    """The move of one run [first, last] of frames in which the state is there, or None when it is but noise."""
+    """The move of one run [first, last] of frames in which the state is there, or None when it is held or but noise."""
     first, last = run
     apex = first + int(np.argmax(values[first : last + 1]))
     peak = float(values[apex])
@@ -83,9 +83,7 @@ def _describe(
     rises = peak - values[low_before] >= floor
     falls = peak - float(values[apex : around[1]].min()) >= floor
     if not rises and not falls:
-        if last - first + 1 < 0.8 * len(values):
-            return None
-        return Move(channel.spec.name, "hold", side, 0.0, float(times[-1] - times[0]), peak, 0.0, channel.spec.weight)
+        return None
     onset, seconds = first, 0.0
     if rises:
         climb = (values[low_before : apex + 1] - values[low_before]) / (peak - values[low_before])
