@@ -30,7 +30,7 @@ from fclip.captions.template.states import QUANTILES, corrected, pose_terms, rea
 from fclip.data.storage.parts import FacesPart
 from fclip.data.storage.shards import need_field, parse_info, read_shard
 from fclip.errors import ClipFailure
-from fclip.faces.registry import create_backend
+from fclip.faces.base import create_backend
 from fclip.files import atomic_write, sha256_bytes
 from fclip.records import FaceTrack
 from fclip.synth.actions import UNITS
@@ -39,7 +39,7 @@ from fclip.synth.render import paint_frame, trace_scene
 
 Face = tuple[FaceTrack, tuple[int, int]]  # a track and (height, width) of its frames
 OUT = Path(__file__).parents[2] / "fclip" / "resources" / "captions" / "neutral_faces.json"
-RENDERED, SIDE = 300, 112  # rendered faces at rest, side of their frames in pixels
+RENDERED, SIDE = 120, 112  # rendered faces at rest, side of their frames in pixels
 FIRST_IDENTITY = 1_500_000  # of people that no rendered data set shows
 LEAST = 100  # faces; fewer cannot tell a quantile of 99.5 %
 MEASURES = set(plain_measures(np.zeros((1, 68, 2))))

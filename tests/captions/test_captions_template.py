@@ -146,9 +146,9 @@ def test_held_state_claims_no_movement() -> None:
     raise_corners(points, np.ones(16), 0.16)
     open_mouth(points, np.ones(16))
     text = caption(points)
-    assert text.startswith(STILL)
+    assert "keeps still" not in text
     assert "Throughout the clip," in text
-    assert "the mouth corners stay" in text
+    assert "the mouth corners stay strongly upturned" in text
     assert "the mouth stays wide open" in text
     assert not re.search(r"rise|opens|part\b", text)
 
@@ -237,8 +237,8 @@ def test_wild_tracks_make_clean_english(seed: int, frames: int, spread: float, w
     points = still(frames) + rng.normal(0, spread, (frames, 68, 2))
     shapes = rng.random((frames, BLENDSHAPES)).astype(np.float32) if with_shapes else None
     text = caption(points, blendshapes=shapes, pose=rng.normal(0, 30, (frames, 3)))
-    assert 8 <= len(text.split()) <= 45
-    assert 1 <= text.count(".") <= 3
+    assert 3 <= len(text.split()) <= 45
+    assert 1 <= text.count(".") <= 5
     assert re.fullmatch(r"(?:[A-Z][a-z, -]+\. ?)+", text)
     assert REFINER.refine(text).text == text
 
@@ -299,4 +299,4 @@ def test_one_frame_is_described_as_held() -> None:
     points = still(1)
     open_mouth(points, np.ones(1))
     text = caption(points)
-    assert text.startswith(STILL) and "the mouth stays wide open" in text
+    assert text.startswith("The mouth is wide open.") and "keep" not in text

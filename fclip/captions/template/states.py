@@ -91,7 +91,8 @@ def held_states(deviations: Mapping[str, np.ndarray], yaw: np.ndarray) -> tuple[
 def read_deviations(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Channel -> deviation (T, 2) from neutral faces, and the yaw (T,) in degrees; see the module."""
     signals, angles = read_signals(track, size)
-    table = neutral_table()["mediapipe" if track.blendshapes is not None else "landmarks"]
+    complete = track.blendshapes is not None and track.pose is not None
+    table = neutral_table()["mediapipe" if complete else "landmarks"]
     deviations = {}
     for spec in channel_table():
         rows = [(name, row) for name, row in table.get(spec.name, {}).items() if name in signals]
