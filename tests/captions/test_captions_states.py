@@ -23,9 +23,17 @@ DEGREE = r"(slightly|clearly|strongly)"
 ACTIONS = {  # action units -> how a caption says that it is held, that it happens, and what would be its contrary
     "AU1": (f"brows stay {DEGREE} (lifted|raised)", r"brows rise", "brows (stay .*lowered|draw down)"),
     "AU2_left AU2_right": (f"brows stay {DEGREE} (arched|raised)", r"outer brows rise", "brows (stay .*lowered|draw)"),
-    "AU4": (r"brows stay (slightly|clearly|strongly|tightly) (lowered|drawn together)", r"brows draw down", "inner brows (stay .*lifted|rise)"),
+    "AU4": (
+        r"brows stay (slightly|clearly|strongly|tightly) (lowered|drawn together)",
+        r"brows draw down",
+        "inner brows (stay .*lifted|rise)",
+    ),
     "AU5": (f"eyes stay {DEGREE} widened", r"eyes widen", "eyes (stay .*(narrowed|closed)|narrow|close)"),
-    "AU12_left AU12_right": (f"mouth corners stay {DEGREE} upturned", r"mouth corners rise", "corners (stay .*down|turn)"),
+    "AU12_left AU12_right": (
+        f"mouth corners stay {DEGREE} upturned",
+        r"mouth corners rise",
+        "corners (stay .*down|turn)",
+    ),
     "AU12_left": (f"left mouth corner stays {DEGREE} upturned", r"left mouth corner rises", "downturned|right mouth"),
     "AU15": (f"mouth corners stay {DEGREE} downturned", r"mouth corners turn down", "corners (stay .*upturned|rise)"),
     "AU18": (f"lips stay {DEGREE} pursed", r"lips purse", "lips (stay .*stretched|stretch)"),
