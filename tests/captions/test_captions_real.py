@@ -32,24 +32,27 @@ CLIPS = (
     "yes.mkv",
 )
 SEEN = 0.4  # blendshape from which a movement must be told
-BROWS_UP = r"brows? (rise|stays? (slightly |strongly )?raised)|raised (inner |outer )?brows?"
+MOVES = (
+    0.2  # range of a blendshape from which it moves; what is held counts against neutral faces, of which 5 % reach 0.52
+)
+BROWS_UP = r"brows? (rise|stays? (slightly |clearly |strongly )?(raised|lifted|arched))|raised (inner |outer )?brows?"
 COURSES = {  # name -> blendshapes that make it up, channels that read it, and how a caption must speak of it
     "smile": (
         ("mouthSmileLeft", "mouthSmileRight"),
         ("corners_up",),
-        r"mouth corners? (rise|stays? (slightly |strongly )?raised)|raised mouth corners?",
+        r"mouth corners? (rise|stays? (slightly |clearly |strongly )?upturned)|raised mouth corners?",
     ),
     "jaw open": (
         ("jawOpen",),
         ("mouth_open", "lips_part"),
-        r"mouth opens|open mouth closes|mouth stays (slightly |wide )?open|lips part|parted lips|lips stay \w* ?parted",
+        r"mouth opens|open mouth closes|mouth stays (slightly |clearly |wide )?open|lips part|parted lips|lips stay \w* ?parted",
     ),
     "inner brow raise": (("browInnerUp",), ("inner_brows_up",), BROWS_UP),
     "outer brow raise": (("browOuterUpLeft", "browOuterUpRight"), ("outer_brows_up",), BROWS_UP),
     "blink": (
         ("eyeBlinkLeft", "eyeBlinkRight"),
         ("eyes_close",),
-        r"eyes? (blink|wink|narrow|close|stays? (slightly )?(narrowed|closed))|narrowed eyes?",
+        r"eyes? (blink|wink|narrow|close|stays? (slightly |half )?(narrowed|closed))|narrowed eyes?",
     ),
 }
 
@@ -89,7 +92,7 @@ def test_captions_agree_with_blendshapes(name: str, count: int, samples: Path, b
     text = say(track, times, frames)
     for course, (parts, channels, words) in COURSES.items():
         values = np.mean([shapes[:, blendshape_names().index(part)] for part in parts], axis=0)
-        if values.max() > SEEN:
+        if values.max() > SEEN and np.ptp(values) > MOVES:
             assert re.search(words, told(text)), f"{course} reaches {values.max():.2f}: {text}"
             peak, step = seconds[1:][values.argmax()], 1.01 * np.median(np.diff(seconds))
             spans = [(m.start - step, m.end + step) for m in moves if m.channel in channels]
@@ -118,9 +121,10 @@ def test_frozen_clip_claims_no_movement(name: str, index: int, samples: Path, ba
     grain = np.random.default_rng(0).integers(-2, 3, frames.shape)
     frozen = np.clip(frames[index].astype(int) + grain, 0, 255).astype(np.uint8)
     track = backend.analyze(frozen, times)
-    assert say(track, times, frozen).startswith("The face keeps still.")
-    track.blendshapes = None
-    assert say(track, times, frozen).startswith("The face keeps still.")
+    for shapes in (track.blendshapes, None):
+        track.blendshapes = shapes
+        assert list_moves(track, times, frozen.shape[1:3]) == []
+        assert not re.search("At first|Midway|Late in the clip", say(track, times, frozen))
 
 
 def test_blendshape_names_are_mediapipes_own(samples: Path, models_dir: Path) -> None:

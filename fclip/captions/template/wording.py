@@ -109,7 +109,7 @@ class _Writer:
             sentences.append(_sentence(_listed(held[first : first + A_SENTENCE])))
         if len(" ".join(sentences).split()) < ROOM_FOR_REST or not sentences:
             sentences += self._still_parts()
-        return " ".join(sentences)
+        return " ".join(sentences) or f"{table['nothing_clear']}."
 
     def _still_parts(self) -> list[str]:
         """A sentence that names the parts of the face that neither move nor are held in a state, or none."""
