@@ -102,7 +102,7 @@ def neutral_table(tracks: list[Face]) -> dict[str, Any]:
     plain = [(replace(track, blendshapes=None, pose=None), size) for track, size in tracks]
     return {
         "about": ABOUT,
-        "faces": len(tracks),
+        "faces": {"mediapipe": len(tracks), "landmarks": len(plain)},
         "mediapipe": measure("mediapipe", tracks),
         "landmarks": measure("landmarks", plain, *rendered_faces(RENDERED)),
     }
@@ -147,7 +147,11 @@ def write_table(path: Path, table: dict[str, Any]) -> None:
     for kind in ("mediapipe", "landmarks"):
         rows = [f"{json.dumps(channel)}: {json.dumps(signals)}" for channel, signals in table[kind].items()]
         kinds.append(f"{json.dumps(kind)}: {{\n" + ",\n".join(rows) + "\n}")
-    text = f'{{\n"about": {json.dumps(table["about"])},\n"faces": {table["faces"]},\n' + ",\n".join(kinds) + "\n}"
+    text = (
+        f'{{\n"about": {json.dumps(table["about"])},\n"faces": {json.dumps(table["faces"])},\n'
+        + ",\n".join(kinds)
+        + "\n}"
+    )
     with atomic_write(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
 

@@ -100,7 +100,7 @@ def test_bared_teeth_are_no_smile() -> None:
 
 def test_every_state_has_words_and_levels_that_rise() -> None:
     table, words = neutral_table(), phrase_table()["channels"]
-    assert table["faces"] > 1000
+    assert min(table["faces"].values()) >= 400  # two of them lie above the 99.5th percentile
     for spec in channel_table():
         for kind in ("mediapipe", "landmarks"):
             assert list(table[kind].get(spec.name, {})) == state_sources(spec, kind)
