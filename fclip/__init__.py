@@ -5,7 +5,9 @@ Importing fclip imports no torch; the model functions are loaded when they are f
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself is slow to import, and this comes before the command can wait for Ctrl-C
+    from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "create_model", "load_model"]

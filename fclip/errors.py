@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
-EXIT_FAILED, EXIT_USAGE, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 130
+LONGEST = 300  # characters of a message
+_TORCH_ADVICE = re.compile(r"Weights only load failed.*", re.DOTALL)  # it says how to execute what a file holds
+EXIT_FAILED, EXIT_USAGE, EXIT_DIFFERS = 1, 2, 3  # and 130: interrupted
 
 
 class FclipError(Exception):
     """Something the user can mend. The message is one line: what is wrong, where, what to do."""
 
     exit_code = EXIT_FAILED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How a worker process hands an error to its parent: by its message, whatever its class takes."""
+        return _restore, (type(self), str(self))
+
+
+def _restore(kind: type[FclipError], message: str) -> FclipError:
+    error = kind.__new__(kind)
+    error.args = (message,)
+    return error
+
+
+def one_line(text: object) -> str:
+    """A message as one printable line: control characters and raw bytes escaped, a long one cut in its middle.
+
+    PyTorch's advice to load a file without its checks never reaches a user.
+    """
+    line = _TORCH_ADVICE.sub("it holds more than tensors and plain values", str(text))
+    line = " ".join(line.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in line)
+    if len(line) > LONGEST:
+        half = (LONGEST - 5) // 2
+        line = f"{line[:half]} ... {line[-half:]}"
+    return line
 
 
 class UsageError(FclipError):

@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 from fclip import __version__
 from fclip.cli.options import make_command
 from fclip.config import Config, choosers, config_dict, field_types, resolve, unknown_name
-from fclip.errors import EXIT_FAILED, EXIT_INTERRUPTED, FclipError
+from fclip.errors import EXIT_FAILED, FclipError, one_line
+from fclip.interrupts import EXIT_INTERRUPTED, interruptible, was_interrupted
 from fclip.runner.report import StageReport
 
 # Order of the pipeline; each module has Config (options; its docstring is the help), run(config) -> StageReport.
@@ -96,45 +97,46 @@ def _log_to_stderr(verbose: bool) -> None:
 
 
 def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) -> None:
-    """Resolve the configuration, run the stage and print its report; every FclipError ends as one line."""
+    """Resolve the configuration, run the stage and print its report; every error ends as one line."""
     verbose = bool(flags.get("verbose"))
     _log_to_stderr(verbose)
     try:
-        config = resolve(
-            module.Config, flags, command=command, commands=COMMANDS, file=file, elsewhere=_all_option_names
-        )
-        if config.dry_run:
-            typer.echo(json.dumps({"command": command, "config": config_dict(config)}, indent=1))
-            return
-        if (listing := _listing(command, config)) is not None:
-            typer.echo(json.dumps(listing.as_dict(), indent=1) if config.json else "\n".join(listing.lines))
-            return
-        report = module.run(config)
-        typer.echo(json.dumps(report.as_dict(), indent=1) if config.json else report.as_text())
-        code = report.exit_code
-    except FclipError as error:
-        if verbose:
-            logging.exception("traceback")
-        typer.echo(f"fclip {command}: {error}", err=True)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        typer.echo(f"fclip {command}: interrupted; run the same command again to go on", err=True)
-        code = EXIT_INTERRUPTED
+        with interruptible():
+            config = resolve(
+                module.Config, flags, command=command, commands=COMMANDS, file=file, elsewhere=_all_option_names
+            )
+            if config.dry_run:
+                typer.echo(json.dumps({"command": command, "config": config_dict(config)}, indent=1))
+                return
+            if (listing := _listing(command, config)) is not None:
+                typer.echo(json.dumps(listing.as_dict(), indent=1) if config.json else "\n".join(listing.lines))
+                return
+            report = module.run(config)
+            typer.echo(json.dumps(report.as_dict(), indent=1) if config.json else report.as_text())
+            code = report.exit_code
     except BrokenPipeError:
         os._exit(EXIT_FAILED)
-    except OSError as error:
+    except (Exception, KeyboardInterrupt) as error:
         if verbose:
             logging.exception("traceback")
-        typer.echo(f"fclip {command}: {error}", err=True)
-        code = EXIT_FAILED
-    except Exception as error:
-        if verbose:
-            raise
-        first = str(error).splitlines()[0] if str(error) else ""
-        typer.echo(f"fclip {command}: {type(error).__name__}: {first} (a defect of fclip; -v shows where)", err=True)
-        code = EXIT_FAILED
+        message, code = _explain(error)
+        typer.echo(f"fclip {command}: {one_line(message)}", err=True)
     if code:
         raise typer.Exit(code)
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """What to tell the user about an exception, and the exit code."""
+    if isinstance(error, KeyboardInterrupt) or was_interrupted():
+        return "interrupted; run the same command again to go on", EXIT_INTERRUPTED
+    if isinstance(error, FclipError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return str(error), EXIT_FAILED
+    if isinstance(error, MemoryError):
+        return "out of memory; try fewer --workers, smaller batches or --limit", EXIT_FAILED
+    first = str(error).strip().splitlines()[:1]
+    return f"{type(error).__name__}: {''.join(first)} (a defect of fclip; -v shows where)", EXIT_FAILED
 
 
 def _listing(command: str, config: Config) -> StageReport | None:
@@ -165,8 +167,3 @@ def _make(name: str, arguments: Sequence[str]) -> Any:
         _run(name, module, flags, file)
 
     return make_command(name, module.Config, arguments, call, list(COMMANDS))
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app()
