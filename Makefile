@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FCLIP := $(BIN)/fclip
 
-.PHONY: help setup demo test lint bench weights clean lock
+.PHONY: help setup demo test lint soak bench weights clean lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ lint: setup ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+MINUTES ?= 10
+soak: setup ## random kills, damaged files, full disks, two at once, for MINUTES=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(MINUTES)
 
 bench: setup ## speed and memory as ratios, measured here
 	$(BIN)/python -m tests.bench

@@ -1,0 +1,1 @@
+"""Long attacks on all commands: kills, damaged inputs, full disks, two at once. `make soak MINUTES=10`."""
