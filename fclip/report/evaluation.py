@@ -21,6 +21,7 @@ from fclip.errors import FclipError, OutputDiffers
 from fclip.files import sha256_file
 from fclip.report.evaluated import OUTPUTS, RECORD, EvaluationRecord, changed_output, read_evaluated
 from fclip.runner.lock import FolderLock
+from fclip.runner.verify import read_hash
 from fclip.schema import JsonObject, plain_fields, read_record, write_record
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def evaluate(subject: Subject, options: EvaluationOptions, folder: Path, *, over
     files = {path.name: path for path in (*shards, packed / "splits.json", packed / "classes.json")}
     if subject.checkpoint:
         files["checkpoint"] = subject.checkpoint
-    inputs = {name: sha256_file(path) for name, path in files.items()}
+    inputs = {name: read_hash(path) for name, path in files.items()}
     with FolderLock(out).held():
         if overwrite or not _is_kept(out, subject.facts, inputs):
             model = subject.load()

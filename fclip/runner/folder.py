@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,18 @@ class OutputFolder:
     """The output folder of a command.
 
     `described`: names of files that a run may have written before its first result; a folder with nothing else is as
-    new. `job`: (index, number) of several jobs that share the folder.
+    new. `job`: (index, number) of several jobs that share the folder. `found_hashes` gives the configuration hashes on
+    record in the folder, which decide where config.json is damaged; without it such a folder is never gone on with.
     """
 
-    def __init__(self, path: Path, described: Iterable[str] = (), job: tuple[int, int] = (0, 1)) -> None:
-        self.path, self.job = path, job
+    def __init__(
+        self,
+        path: Path,
+        described: Iterable[str] = (),
+        job: tuple[int, int] = (0, 1),
+        found_hashes: Callable[[], set[str]] | None = None,
+    ) -> None:
+        self.path, self.job, self.found_hashes = path, job, found_hashes
         self.described = {CONFIG, *described}
 
     @contextlib.contextmanager
@@ -38,38 +45,42 @@ class OutputFolder:
         lock = FolderLock(self.path, self.job)
         lock.acquire()
         try:
-            yield self._check(dict(identity), overwrite, resume)
+            yield self._check(with_hash(identity), overwrite, resume)
         finally:
             lock.release()
 
     def _check(self, identity: dict[str, Any], overwrite: bool, resume: bool) -> bool:
         names = {path.name for path in self.path.iterdir() if not path.name.startswith(LOCK)}
-        config_hash = identity["config_hash"] = hash_of({k: v for k, v in identity.items() if k != "config_hash"})
-        old = self._identity() if CONFIG in names else None
-        if old is None and any(not name.startswith(".") for name in names - {CONFIG}):
-            foreign = min(name for name in names if not name.startswith("."))
-            raise OutputDiffers(f"{self.path}: holds files that fclip did not write ({foreign}); choose another --out")
-        found = bool(names - self.described)
-        if found and old is not None and not overwrite:
-            if old.get("config_hash") != config_hash:
-                changed = differences(old, identity | {"config_hash": old.get("config_hash")})
-                raise OutputDiffers(
-                    f"{self.path}: made with another configuration ({'; '.join(changed)}); "
-                    "use --overwrite to replace it, or another --out"
-                )
+        foreign = sorted(name for name in names if not name.startswith("."))
+        if foreign and CONFIG not in names:
+            raise OutputDiffers(
+                f"{self.path}: holds files that fclip did not write ({foreign[0]}); choose another --out"
+            )
+        found, old = bool(names - self.described), read_config(self.path)
+        if found and not overwrite:
+            self._compare(old, identity)
             if not resume:
                 raise OutputDiffers(
                     f"{self.path}: holds output already and --no-resume was given; use --overwrite or another --out"
                 )
-        if old is None or old.get("config_hash") != config_hash:
+        if old is None or old["config_hash"] != identity["config_hash"]:
             write_json(self.path / CONFIG, identity)
         return found
 
-    def _identity(self) -> dict[str, Any]:
-        value = read_json(self.path / CONFIG)
-        if not isinstance(value, dict):
-            raise FclipError(f"{self.path / CONFIG}: not a configuration of fclip; choose another --out")
-        return value
+    def _compare(self, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
+        """Raise OutputDiffers if what is in the folder was, or may have been, made with another configuration."""
+        wanted = new["config_hash"]
+        if old is None and (self.found_hashes is None or self.found_hashes() - {wanted}):
+            raise OutputDiffers(
+                f"{self.path / CONFIG}: damaged, and what is there may be of another configuration; "
+                "use --overwrite to replace it, or another --out"
+            )
+        if old is not None and old["config_hash"] != wanted:
+            changed = differences(old, new | {"config_hash": old["config_hash"]})
+            raise OutputDiffers(
+                f"{self.path}: made with another configuration ({'; '.join(changed)}); "
+                "use --overwrite to replace it, or another --out"
+            )
 
     def remove_temporaries(self, stems: Iterable[str] | None = None) -> None:
         """Delete temporary files `.name.<pid>.tmp` whose process is gone (a crash left them).
@@ -82,3 +93,17 @@ class OutputFolder:
             at_work = pid.isdigit() and int(pid) != os.getpid() and is_running(int(pid))
             if not at_work and (chosen is None or stem in chosen):
                 path.unlink(missing_ok=True)
+
+
+def with_hash(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity with its hash, as config.json holds it."""
+    return {**identity, "config_hash": hash_of({k: v for k, v in identity.items() if k != "config_hash"})}
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The identity in a folder's config.json; None where it is missing, damaged or of another program."""
+    try:
+        value = read_json(folder / CONFIG)
+        return value if isinstance(value, dict) and value == with_hash(value) else None
+    except FclipError:
+        return None

@@ -39,10 +39,15 @@ class FolderLock:
         self.path = folder / (LOCK if number == 1 else f"{LOCK}-{index}-of-{number}")
         self._beside = re.compile(rf"\.lock-\d+-of-{number}" if number > 1 else r"(?!)")
         self._file: int | None = None
+        self._made = False
 
     def acquire(self) -> None:
         """Take the lock, or raise OutputDiffers (exit 3) saying which process holds it and since when."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = not self.folder.is_dir()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FclipError(f"{self.folder}: cannot be made ({error.strerror}); choose another --out") from None
         deadline = time.monotonic() + PATIENCE
         while held := self._in_the_way():
             if time.monotonic() > deadline:
@@ -57,6 +62,9 @@ class FolderLock:
         os.close(self._file)
         self._file = None
         _HELD.discard(self.path.resolve())
+        if self._made:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()  # if nothing came of it
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -87,9 +95,10 @@ class FolderLock:
         if not _lock(file, self.path) or not _same_file(file, self.path):
             os.close(file)
             return False
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(_this_process()).encode(), 0)
         self._file = file
+        with contextlib.suppress(OSError):  # on a full disk it is held all the same
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(_this_process()).encode(), 0)
         _HELD.add(self.path.resolve())
         return True
 

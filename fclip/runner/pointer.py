@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fclip.errors import FclipError
 from fclip.files import sha256_file
+from fclip.runner.hashes import hash_file
 from fclip.schema import read_record, write_record
 
 WEIGHTS, STATE, RECORD = "model.safetensors", "state.safetensors", "checkpoint.json"
@@ -54,5 +55,5 @@ def verify_checkpoint(path: Path, *, required: bool = False) -> None:
     files = read_record(record, CheckpointRecord).files
     if not path.is_file() or (required and path.name not in files):
         raise FclipError(f"{path}: missing, or not in {RECORD}; run fclip train again")
-    if path.name in files and sha256_file(path) != files[path.name]:
+    if path.name in files and hash_file(path).sha256 != files[path.name]:
         raise FclipError(f"{path}: not as it was written (sha256 differs from {RECORD}); run fclip train again")

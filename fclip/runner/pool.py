@@ -6,21 +6,32 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fclip.config import ShardConfig
 from fclip.errors import FclipError
+from fclip.runner.hashes import Hashed, hash_file
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
+from fclip.runner.verify import verify_file
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-Done = Iterator[tuple[ShardTask, ShardResult]]
 
 _worker_stage: ShardStage[Any] | None = None
 
 
-def process_all(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Done:
-    """Yield (task, result) as shards are done, with one progress bar on stderr; `workers` 0: one per CPU core."""
+@dataclass(frozen=True)
+class Done:
+    """A task that is done, with the hashes of the inputs as they were read."""
+
+    task: ShardTask
+    result: ShardResult
+    inputs: list[Hashed]
+
+
+def process_all(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[Done]:
+    """Yield what was done, shard by shard, with one progress bar on stderr; `workers` 0: one per CPU core."""
     import sys
 
     from tqdm import tqdm
@@ -28,21 +39,21 @@ def process_all(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, w
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     run = _in_process(stage, tasks, out) if workers <= 1 else _in_pool(stage, tasks, out, workers)
     with _one_thread(), tqdm(total=len(tasks), desc=stage.name, unit="shard", disable=not sys.stderr.isatty()) as bar:
-        for task, result in run:
+        for done in run:
             bar.update()
-            bar.set_postfix(ok=len(result.ok), failed=len(result.failed), refresh=False)
-            yield task, result
+            bar.set_postfix(ok=len(done.result.ok), failed=len(done.result.failed), refresh=False)
+            yield done
 
 
-def _in_process(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path) -> Done:
+def _in_process(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path) -> Iterator[Done]:
     try:
         for task in tasks:
-            yield task, stage.process(task, out / f"{task.stem}{stage.suffix}")
+            yield _process(stage, task, out)
     finally:
         stage.close()
 
 
-def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Done:
+def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[Done]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
@@ -52,9 +63,8 @@ def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, work
     pool = ProcessPoolExecutor(workers, context, _start_worker, (type(stage), stage.config))
     finished = False
     try:
-        futures = {pool.submit(_work, task, out): task for task in tasks}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        for future in as_completed([pool.submit(_work, task, out) for task in tasks]):
+            yield future.result()
         finished = True
     except BrokenProcessPool:
         raise FclipError(f"{stage.name}: a worker process died (out of memory?); try fewer --workers") from None
@@ -85,9 +95,14 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _work(task: ShardTask, out: Path) -> ShardResult:
+def _work(task: ShardTask, out: Path) -> Done:
     assert _worker_stage is not None
-    return _worker_stage.process(task, out / f"{task.stem}{_worker_stage.suffix}")
+    return _process(_worker_stage, task, out)
+
+
+def _process(stage: ShardStage[Any], task: ShardTask, out: Path) -> Done:
+    inputs = [verify_file(path) or hash_file(path) for path in task.inputs]
+    return Done(task, stage.process(task, out / f"{task.stem}{stage.suffix}"), inputs)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from fclip.errors import FclipError
 from fclip.files import atomic_write, sha256_file
+from fclip.runner.commit import Manifest, parse_sealed
 
 CACHE_VARIABLE = "FCLIP_CACHE"
 _FETCH_ERRORS = (OSError, ValueError, ImportError, RuntimeError)
@@ -48,14 +49,15 @@ def local_folder(folder: str | Path) -> Path:
         lists = {name: system.cat_file(f"{path}/{name}") for name in ("splits.json", "classes.json", "manifest.json")}
         identity = hashlib.sha256(b"".join(lists.values())).hexdigest()[:16]
         copy = _cache_folder() / identity / PurePosixPath(url).parent.name / PurePosixPath(url).name
-        for row in json.loads(lists["manifest.json"])["shards"]:
-            name = f"{PurePosixPath(row['stem']).name}.tar"
-            if row["samples"]:
-                _download(system, f"{path}/{name}", copy / name, row["sha256"])
+        manifest = parse_sealed(json.loads(lists["manifest.json"]), Manifest, f"{url}/manifest.json")
+        for row in manifest.shards:
+            name = f"{PurePosixPath(row.stem).name}.tar"
+            if row.samples:
+                _download(system, f"{path}/{name}", copy / name, row.sha256)
         for name, content in lists.items():
             with atomic_write(copy / name) as temporary:
                 temporary.write_bytes(content)
-    except (*_FETCH_ERRORS, KeyError, TypeError) as error:
+    except (*_FETCH_ERRORS, RecursionError) as error:
         raise FclipError(f"{url}: no packed folder that can be fetched ({error!r})") from error
     return copy
 

@@ -7,17 +7,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from fclip.config import ShardConfig
 from fclip.runner.stage import ShardTask
 from fclip.runner.workspace import list_shards
 
 T = TypeVar("T")
 
 
-def shard_tasks(folder: Path, suffix: str, stage: str, limit: int | None = None) -> list[ShardTask]:
-    """One task a shard of a finished stage folder; the payload says how many of its clips to take (None = all)."""
+def shard_tasks(folder: Path, suffix: str, stage: str, config: ShardConfig) -> list[ShardTask]:
+    """One task a shard of a finished stage folder; the payload says how many of its clips to take (None = all).
+
+    --limit takes the first clips; of a stage that lost more than --max-failed, nothing is taken (FclipError).
+    """
     tasks: list[ShardTask] = []
-    left = limit
-    for path, samples in list_shards(folder, suffix, stage):
+    left = config.limit
+    for path, samples in list_shards(folder, suffix, stage, config.max_failed):
         if left is not None and left <= 0:
             break
         tasks.append(ShardTask(path.stem, (path,), None if left is None else left))

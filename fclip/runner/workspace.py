@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from fclip.config import CommonConfig, ShardConfig
 from fclip.errors import FclipError, MissingOutput, UsageError
+from fclip.runner.folder import CONFIG
+from fclip.runner.verify import STAGE_FOLDERS, read_manifest
 
-# stage folder -> the command that makes it
-STAGE_FOLDERS = {
-    "source": "synth",
-    "frames": "preprocess",
-    "faces": "face-analyze",
-    "captions": "caption",
-    "refined": "refine",
-    "packed": "pack",
-}
+DEFAULT_MAX_FAILED = 0.05
 
 
 def find_dataset(config: CommonConfig) -> str:
@@ -64,25 +59,38 @@ def stage_output(config: ShardConfig, stage: str) -> Path:
     return config.out or dataset_folder(config) / stage
 
 
-def list_shards(folder: Path, suffix: str, stage: str) -> list[tuple[Path, int | None]]:
+def list_shards(
+    folder: Path, suffix: str, stage: str, max_failed: float = DEFAULT_MAX_FAILED
+) -> list[tuple[Path, int | None]]:
     """The finished shards of a stage folder in order, each with its number of samples where known.
 
-    Reads the manifest, so that a stage that was cut off is noticed. A folder without commit records (somebody else's
-    program made it) is taken as it is: every file with the suffix.
+    Reads the manifest, so that a stage that was cut off, or lost more clips than `max_failed` and its own --max-failed
+    allow, is noticed. A folder without config.json (another program made it) is taken as it is: every file with the
+    suffix.
     """
-    manifest = folder / "manifest.json"
-    if manifest.is_file():
-        try:
-            rows = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
-            return [(folder / f"{row['stem']}{suffix}", row["samples"]) for row in rows if row["samples"]]
-        except (ValueError, KeyError, TypeError):
-            raise FclipError(f"{manifest}: not a manifest of fclip; run fclip {STAGE_FOLDERS[stage]} again") from None
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        totals = manifest.totals
+        if not manifest.accepted and totals["failed"] > max_failed * sum(totals.values()):
+            raise FclipError(too_many_failed(folder, totals, max_failed, f"fclip {STAGE_FOLDERS[stage]}"))
+        return [(folder / f"{row.stem}{suffix}", row.samples) for row in manifest.shards if row.samples]
     shards: list[tuple[Path, int | None]] = [(path, None) for path in sorted(folder.glob(f"*{suffix}"))]
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file():
         raise FclipError(f"{folder}: unfinished; run fclip {STAGE_FOLDERS[stage]} again, it goes on where it stopped")
     if not shards:
         raise MissingOutput(folder, STAGE_FOLDERS[stage])
     return shards
+
+
+def too_many_failed(folder: Path, totals: Mapping[str, int], limit: float, command: str = "") -> str:
+    """The sentence about a stage that lost too many clips; `command` made the folder, where it is not that at work."""
+    failed, total = totals["failed"], sum(totals.values())
+    share = math.ceil(100 * failed / total) / 100
+    where = f" (also: {command} --max-failed {share:g})" if command else ""
+    return (
+        f"{folder}: {failed} of {total} clips failed, more than --max-failed {limit:g}; their reasons are in "
+        f"*.failed.jsonl there; --max-failed {share:g} accepts that{where}"
+    )
 
 
 def features_folder(config: CommonConfig, dataset: str) -> Path:

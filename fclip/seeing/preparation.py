@@ -15,6 +15,8 @@ from fclip.data.media.sampling import DEFAULT_CAP, SamplingPlan
 from fclip.data.storage.strips import MAX_ROWS
 from fclip.errors import FclipError
 from fclip.files import read_json
+from fclip.runner.folder import CONFIG, read_config
+from fclip.runner.verify import remake, verified
 
 FILE = "preparation.json"
 PartT = TypeVar("PartT", "Cropping", "Analysis", "Description")
@@ -84,7 +86,7 @@ class Preparation:
 def read_preparation(packed: Path) -> Preparation | None:
     """The record of a packed folder, None if it has none; raises FclipError if it is damaged."""
     path = packed / FILE
-    return Preparation.from_dict(read_json(path), str(path)) if path.is_file() else None
+    return Preparation.from_dict(read_json(verified(path)), str(path)) if path.is_file() else None
 
 
 def gather(
@@ -105,9 +107,12 @@ def gather(
 
 def _of_stage(folder: Path, stage: str) -> dict[str, Any] | None:
     """The configuration that a stage wrote into its folder, None where another program made it."""
-    path = folder / "config.json"
-    value = read_json(path) if path.is_file() else {}
-    config = value.get("config") if isinstance(value, dict) and value.get("stage") == stage else None
+    if not (folder / CONFIG).is_file():
+        return None
+    value = read_config(folder)
+    if value is None:
+        raise FclipError(f"{folder / CONFIG}: damaged; {remake(folder, stage)}")
+    config = value.get("config") if value.get("stage") == stage else None
     return config if isinstance(config, dict) else None
 
 

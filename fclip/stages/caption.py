@@ -63,7 +63,7 @@ def run(config: Config) -> StageReport:
     if stage.backend.expensive and not config.workers:
         config = dataclasses.replace(config, workers=1)  # it is busy enough, and a model fits into memory once
     log.warning("captioner %s, %s", config.mllm, stage.backend.runs_on)
-    tasks = shard_tasks(folder, ".tar", "frames", config.limit)
+    tasks = shard_tasks(folder, ".tar", "frames", config)
     if stage.backend.needs_faces:
         faces = faces_folder(config)
         tasks = [ShardTask(t.stem, (*t.inputs, faces / f"{t.stem}.h5"), t.payload) for t in tasks]

@@ -56,7 +56,7 @@ def run(config: Config) -> StageReport:
 
     folder = stage_input(config, "frames")
     out = stage_output(config, "faces")
-    tasks = shard_tasks(folder, ".tar", "frames", config.limit)
+    tasks = shard_tasks(folder, ".tar", "frames", config)
     stage = FacesStage(config)
     device = choose_device(config.device)
     log.warning("back end %s, device %s", stage.backend.name, describe_device(device))
@@ -119,6 +119,9 @@ class FacesStage(ShardStage[Config]):
                     result.failed.append((key, str(track)))
                     _count(result, frames, frames, 0)
                     continue
+                if problem := _implausible(key, track):
+                    result.failed.append((key, problem))
+                    continue
                 whole = finish_track(track, seconds, analysis)
                 missing, left = (int((t.confidence == 0).sum()) for t in (track, whole))
                 _count(result, frames, missing, missing - left)
@@ -133,6 +136,18 @@ class FacesStage(ShardStage[Config]):
                 yield key, sha256_bytes(fields["frames.jpg"]), parse_frame_sample(key, fields)
             except FclipError as failure:
                 result.failed.append((key, str(failure)))
+
+
+def _implausible(key: str, track: FaceTrack) -> str | None:
+    """What is wrong with the values of a track, if anything is: a back end may answer with NaN."""
+    from fclip.data.storage.ranges import RANGES, check_range
+
+    try:
+        for name in RANGES:
+            check_range(f"face track of {key}", name, getattr(track, name))
+    except FclipError as error:
+        return str(error)
+    return None
 
 
 def _count(result: ShardResult, frames: int, without_face: int, filled: int) -> None:

@@ -15,13 +15,17 @@ from fclip.runner.report import StageReport
 class Config(CommonConfig):
     """Show what is in shards, face caches, caption files and checkpoints, as a table.
 
-    A folder stands for the files in it. --sheet draws clips of a shard with label, landmarks, parsing and caption.
+    A folder stands for the files in it. --verify reads every file on record in a folder and below anew (a stage's, or
+    a whole workspace) and says which are not what was written. --sheet draws clips of a shard with label, landmarks,
+    parsing and caption.
 
     Example:  fclip inspect fclip-data/demo7/packed
+              fclip inspect --verify fclip-data
               fclip inspect fclip-data/demo7/packed/part1-00000.tar --sheet sheet.png
     """
 
     paths: tuple[str, ...] = option((), "files or folders", positional=True)
+    verify: bool = option(False, "compare all files with the hashes on record; exit code 1 if one differs")
     sheet: Path | None = option(None, "also write a contact sheet of clips with label, landmarks, parsing and caption")
 
 
@@ -32,6 +36,8 @@ def run(config: Config) -> StageReport:
 
     if not config.paths:
         raise UsageError("name at least one file or folder")
+    if config.verify:
+        return _verify([Path(name) for name in config.paths])
     report = StageReport("inspect", counts={"paths": len(config.paths)})
     for name in config.paths:
         path = Path(name)
@@ -47,6 +53,24 @@ def run(config: Config) -> StageReport:
         with atomic_write(config.sheet) as temp:
             contact_sheet(shards[0]).save(temp, format="PNG")
         report.lines.append(f"contact sheet: {config.sheet}")
+    return report
+
+
+def _verify(paths: list[Path]) -> StageReport:
+    """Compare the files below these folders with what is on record."""
+    from fclip.runner.verify import verify_tree
+
+    report = StageReport("inspect", counts={"verified": 0, "changed": 0})
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(f"{path}: --verify takes a folder: a stage's output, a run, or a whole workspace")
+        for checked in verify_tree(path):
+            report.counts["changed" if checked.problem else "verified"] += 1
+            if checked.problem:
+                report.lines.append(checked.problem)
+    if not sum(report.counts.values()):
+        raise FclipError(f"{', '.join(map(str, paths))}: nothing there is on record; name what fclip has written")
+    report.exit_code = 1 if report.counts["changed"] else 0
     return report
 
 

@@ -14,7 +14,7 @@ from fclip.runner.report import StageReport
 from fclip.runner.shards import run_shards
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 from fclip.runner.tasks import shard_tasks, take
-from fclip.runner.workspace import dataset_folder, require_folder, stage_input, stage_output
+from fclip.runner.workspace import dataset_folder, list_shards, require_folder, stage_input, stage_output
 
 if TYPE_CHECKING:
     from fclip.data.storage.parts import FacesPart
@@ -43,15 +43,15 @@ class Config(ShardConfig):
 
 def run(config: Config) -> StageReport:
     """Pack every frames shard; counts per class and part go into the manifest and the report."""
-    from fclip.data.storage.splits import read_classes
-    from fclip.files import read_json
+    from fclip.data.storage.splits import read_classes, read_splits
     from fclip.runner.tables import class_table
+    from fclip.schema import as_json
 
     folder = stage_input(config, "frames")
     tasks = _tasks(config, folder)
     missing = _check_missing(config, tasks)
     classes = list(read_classes(folder))
-    extra = {"classes.json": classes, "splits.json": read_json(folder / "splits.json")}
+    extra = {"classes.json": classes, "splits.json": as_json(read_splits(folder))}
     extra["preparation.json"] = _preparation(config, folder, tasks, classes).as_dict()
     report = run_shards(PackStage(config), tasks, stage_output(config, "packed"), config, extra)
     report.lines += class_table(classes, dict(sorted(report.values.get("tally", {}).get("parts", {}).items())))
@@ -62,7 +62,10 @@ def run(config: Config) -> StageReport:
 def _tasks(config: Config, folder: Path) -> list[ShardTask]:
     """A task for each frames shard with the part files that are joined to it."""
     tasks = []
-    for task in shard_tasks(folder, ".tar", "frames", config.limit):
+    if not config.allow_missing:
+        for place, suffix in _side_inputs(config):
+            list_shards(place, suffix, "faces" if suffix == ".h5" else "refined", config.max_failed)  # is it finished?
+    for task in shard_tasks(folder, ".tar", "frames", config):
         inputs = [*task.inputs]
         for place, suffix in _side_inputs(config):
             path = place / f"{task.stem}{suffix}"

@@ -46,7 +46,7 @@ def run(config: Config) -> StageReport:
     """Refine every shard of captions; optionally probe what they give away."""
     folder = stage_input(config, "captions")
     out = stage_output(config, "refined")
-    tasks = shard_tasks(folder, ".jsonl", "captions", config.limit)
+    tasks = shard_tasks(folder, ".jsonl", "captions", config)
     report = run_shards(RefineStage(config), tasks, out, config)
     if config.report:
         from fclip.report.leaks import probe_refinement

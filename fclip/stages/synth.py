@@ -36,8 +36,10 @@ def run(config: Config) -> StageReport:
     from tqdm import tqdm
 
     from fclip.config import config_dict
-    from fclip.files import write_json
-    from fclip.runner.folder import OutputFolder
+    from fclip.runner.commit import Manifest, write_sealed
+    from fclip.runner.folder import OutputFolder, with_hash
+    from fclip.runner.hashes import file_record
+    from fclip.runner.verify import is_whole
     from fclip.synth.dataset import write_dataset
 
     name = config.dataset or "demo7"
@@ -46,12 +48,16 @@ def run(config: Config) -> StageReport:
         raise UsageError(f"--clips {config.clips}: at least 1")
     manifest = out / "manifest.json"
     with OutputFolder(out).claim(config_dict(config, output_only=True), config.overwrite) as found:
-        if found and manifest.is_file() and not config.overwrite:
+        if found and not config.overwrite and is_whole(out):
             os.utime(manifest)
             return StageReport("synth", out, {"clips": config.clips}, lines=["already there"])
         manifest.unlink(missing_ok=True)
         workers = config.workers or os.cpu_count() or 1
         with tqdm(total=config.clips, desc="synth", unit="clip", disable=not sys.stderr.isatty()) as bar:
             summary = write_dataset(name, out, config.clips, config.seed, workers, bar.update)
-        write_json(manifest, summary)
+        files = ("annotations.csv", "dataset.json", *(f"clips/{path.name}" for path in (out / "clips").glob("*.mp4")))
+        hashed = {file: file_record(out / file) for file in files}
+        totals = {"ok": config.clips, "skipped": 0, "failed": 0}
+        identity = with_hash(config_dict(config, output_only=True))
+        write_sealed(manifest, Manifest("synth", "", identity["config_hash"], (), totals, True, hashed))
     return StageReport("synth", out, {"clips": config.clips}, {"summary": summary})

@@ -9,6 +9,7 @@ import fsspec
 import pytest
 from safetensors.torch import load_file
 
+from fclip.config import hash_of
 from fclip.engine.train.run_folder import RunFolder
 from fclip.errors import FclipError
 from fclip.runner.remote import local_folder
@@ -61,6 +62,7 @@ def test_damaged_shards_and_names_that_lead_out_are_not_kept(bucket, tmp_path: P
     with pytest.raises(FclipError, match=f"{stem}.tar: its hash is not that of the manifest"):
         local_folder(URL)
     manifest["shards"][0]["stem"] = "../../../../escaped"
+    manifest["seal"] = hash_of({name: value for name, value in manifest.items() if name != "seal"})
     bucket.pipe("/bucket/demo7/packed/manifest.json", json.dumps(manifest).encode())
     with pytest.raises(FclipError, match="no packed folder"):
         local_folder(URL)

@@ -43,6 +43,8 @@ def test_a_missing_caption_is_refused_or_counted(workspace: Path, tmp_path: Path
     refined = sorted((root / "demo7" / "refined").glob("*.jsonl"))[0]
     first, *rest = refined.read_text().splitlines(keepends=True)
     refined.write_text("".join(rest))
+    for name in ("manifest.json", "config.json"):  # captions of another program, which no record lists
+        (refined.parent / name).unlink()
     key = json.loads(first)["key"]
     with pytest.raises(FclipError, match=f"1 clips lack a caption: {key}; .*--allow-missing"):
         _pack(root, out=tmp_path / "out")

@@ -19,13 +19,14 @@ from fclip.data.layouts.base import (
 from fclip.errors import FclipError
 from fclip.records import Clip
 from fclip.registry import register
+from fclip.runner.verify import verified
 
 
 @register(in_workspace=True)
 def read_rendered(source: Path, options: NoOptions) -> Dataset:
     """Read a folder with `dataset.json` and `annotations.csv` (columns path,label,part,caption,identity)."""
-    name, classes, folds = _read_description(require(source / "dataset.json", "make it with: fclip synth"))
-    table = source / "annotations.csv"
+    name, classes, folds = _read_description(verified(require(source / "dataset.json", "make it with: fclip synth")))
+    table = verified(source / "annotations.csv")
     rows = read_table(table, ("path", "label", "part"))
     clips = []
     for key, (line, row) in zip(unique_keys([Path(row["path"]).name for _, row in rows]), rows, strict=True):

@@ -1,4 +1,4 @@
-"""Captions on disk: one JSON line per clip (DESIGN 4), written canonically and read strictly."""
+"""Captions on disk: one JSON line per clip, written canonically and read strictly."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from fclip.errors import FclipError
 from fclip.files import atomic_write, json_bytes
 from fclip.records import CaptionRecord, check_key
+from fclip.runner.verify import verified
 
 MAX_LINE_BYTES = 256 << 10
 _KINDS: dict[str, type] = {
@@ -37,12 +38,12 @@ def write_captions(path: str | Path, records: Iterable[CaptionRecord]) -> None:
 def read_captions(path: str | Path) -> dict[str, CaptionRecord]:
     """Read captions as {key: record}, in the file's order.
 
-    Raises FclipError naming file and line for anything but exactly the fields of CaptionRecord with their
-    types, and for a key that comes twice.
+    Raises FclipError for a file that is not the one on record, and naming file and line for anything but exactly the
+    fields of CaptionRecord with their types, and for a key that comes twice.
     """
     records: dict[str, CaptionRecord] = {}
     try:
-        with open(path, "rb") as file:
+        with open(verified(path), "rb") as file:
             number = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1

@@ -82,9 +82,10 @@ def caption_source(packed: Path) -> CaptionSource:
 
 
 def data_hash(packed: Path) -> str | None:
-    """Identity of a packed folder's content: the hash of its manifest; None where another program made it."""
+    """Identity of a packed folder's content, by the hashes in its manifest; None where another program made it."""
     from fclip.config import hash_of
-    from fclip.files import read_json
+    from fclip.runner.verify import read_manifest
+    from fclip.schema import as_json
 
-    manifest = packed / "manifest.json"
-    return hash_of(read_json(manifest)) if manifest.is_file() else None
+    manifest = read_manifest(packed)
+    return hash_of(as_json(manifest.outputs)) if manifest else None

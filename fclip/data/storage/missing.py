@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from fclip.runner.commit import CommitRecord, read_failures, read_sealed
 from fclip.runner.stage import ShardTask
 from fclip.runner.tasks import take
+from fclip.runner.verify import read_manifest, verified
 
 FACES, CAPTION = "face analysis", "caption"
 Lacking = dict[str, dict[str, str]]  # key -> modality -> reason given by the stage that lost it, or ""
@@ -56,12 +57,7 @@ def _caption_losses(parts: dict[str, Path]) -> dict[str, str]:
 
 def _losses(part: Path | None) -> dict[str, str]:
     """Key -> reason of the clips that a stage skipped or failed, from the records beside its part file."""
-    if part is None:
-        return {}
-    record, failures = part.with_suffix(".json"), part.with_suffix(".failed.jsonl")
-    try:
-        skipped = json.loads(record.read_text(encoding="utf-8")).get("skipped", []) if record.is_file() else []
-        lines = failures.read_text(encoding="utf-8").splitlines() if failures.is_file() else []
-        return dict(skipped) | {row["key"]: row["reason"] for row in map(json.loads, lines)}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return {}  # another program's records
+    if part is None or read_manifest(part.parent) is None:
+        return {}  # another program's
+    skipped = dict(read_sealed(part.with_suffix(".json"), CommitRecord).skipped)
+    return skipped | read_failures(verified(part.with_suffix(".failed.jsonl")))

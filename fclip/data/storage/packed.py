@@ -10,6 +10,7 @@ import numpy as np
 
 from fclip.data.storage.arrays import check_finite, npy_bytes, parse_npy
 from fclip.data.storage.captions import caption_from_dict
+from fclip.data.storage.ranges import check_range
 from fclip.data.storage.shards import need_field, parse_info, parse_json
 from fclip.data.storage.strips import decode_palette_strip, decode_strip, encode_palette_strip
 from fclip.errors import FclipError
@@ -93,6 +94,7 @@ def parse_packed(
         if "caption.json" in fields:
             name = f"{key}.caption.json"
             sample.caption_info = caption_from_dict(name, parse_json(name, fields["caption.json"]))
+    check_range(f"clip {key}", "landmarks", sample.landmarks)
     return sample
 
 

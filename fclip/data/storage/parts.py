@@ -2,7 +2,7 @@
 
 A part is written once, appears whole, and never changes. Its tables are flat: `keys` (N,), `sha256` (N,),
 `offsets` (N+1,), and tables that hold the rows of all clips one after another. Rows are only given to a
-reader who names the sha256 of the input they were computed from, so a stale row can not be used (DESIGN 4). The tables
+reader who names the sha256 of the input they were computed from, so a stale row can not be used. The tables
 have checksums, so neither can a damaged one.
 """
 
@@ -17,9 +17,11 @@ import h5py
 import numpy as np
 
 from fclip.data.storage.arrays import check_finite, check_names
+from fclip.data.storage.ranges import check_range
 from fclip.errors import FclipError
 from fclip.files import atomic_write
 from fclip.records import BLENDSHAPES, LANDMARKS, PARSING_CLASSES, FaceTrack, check_key
+from fclip.runner.verify import verified
 
 FACES_SCHEMA, FEATURES_SCHEMA = "fclip-faces-1", "fclip-features-1"
 MAX_CLIP_BYTES = 1 << 30  # one table's rows of one clip
@@ -107,6 +109,8 @@ class FacesPart:
         tables = {name: part.read(key, name, *_TRACK_TABLES[name]) for name in names}
         if not {"parsing", "landmarks", "confidence"} <= tables.keys():
             raise FclipError(f"{part.path}: a table is missing; run fclip face-analyze again")
+        for name, values in tables.items():
+            check_range(f"{part.path}: clip {key}", name, values)
         signal_names, signal_units = self._named(tables.get("signals"))
         return FaceTrack(**tables, signal_names=signal_names, signal_units=signal_units)
 
@@ -148,6 +152,7 @@ def _track_tables(key: str, track: FaceTrack) -> dict[str, np.ndarray]:
         if not _fits(values.shape, (len(track.parsing), *shape)):
             raise FclipError(f"face track of {key}: {name} has shape {values.shape}; it must be (T, {shape})")
         tables[name] = values.astype(dtype, copy=False)
+        check_range(f"face track of {key}", name, tables[name])
     if track.signals is not None:
         try:
             check_finite(track.signals)
@@ -166,11 +171,18 @@ def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 @contextmanager
 def _write_part(path: str | Path, attributes: Mapping[str, Scalar]) -> Iterator[_PartWriter]:
-    """Publish a part file when the block ends well, nothing when it raises."""
-    with atomic_write(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+    """Publish a part file when the block ends well, nothing when it raises.
+
+    It is made in memory: where a disk is full, the HDF5 library cannot close a file and crashes.
+    """
+    with h5py.File(f"{path}", "w", libver=("earliest", "v110"), driver="core", backing_store=False) as file:
         part = _PartWriter(Path(path), file)
         yield part
         part.finish(attributes)
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(image)
 
 
 class _PartWriter:
@@ -237,7 +249,7 @@ class _PartReader:
     def __init__(self, path: str | Path, schema: str) -> None:
         self.path = Path(path)
         try:
-            self.file = h5py.File(path, "r")
+            self.file = h5py.File(verified(path), "r")
         except OSError as error:
             raise FclipError(f"{path}: not a readable HDF5 file ({error}); make it again") from error
         try:

@@ -22,6 +22,7 @@ from fclip.data.storage.strips import decode_strip, encode_strip
 from fclip.errors import FclipError
 from fclip.files import atomic_write, json_bytes
 from fclip.records import FrameSample, check_key
+from fclip.runner.verify import verified
 
 FIELDS = {  # field -> largest size in bytes
     "frames.jpg": 64 << 20,
@@ -79,11 +80,12 @@ class ShardWriter:
 def index_shard(path: str | Path) -> ShardIndex:
     """Return where each sample's fields lie in a shard, {key: {field: (offset, size)}}, in the tar's order.
 
-    Raises FclipError for anything that is not a whole, plain shard: a truncated tar (also one cut between two
+    Raises FclipError for a shard that is not the one on record (see runner.verify), and for anything that is not a
+    whole, plain shard: a truncated tar (also one cut between two
     members, which readers take for a shorter shard), links and devices, unsafe or unknown names, oversize
     members, repeated keys or fields.
     """
-    path = Path(path)
+    path = verified(path)
     index: ShardIndex = {}
     last_key, end = None, 0
     try:

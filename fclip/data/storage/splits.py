@@ -14,6 +14,7 @@ from pathlib import Path
 from fclip.errors import FclipError
 from fclip.files import read_json, write_json
 from fclip.records import check_key
+from fclip.runner.verify import verified
 
 SIDES = ("train", "test")
 _PART = re.compile(r"[A-Za-z0-9_-]+")
@@ -62,8 +63,8 @@ def write_splits(folder: str | Path, splits: Splits) -> None:
 
 
 def read_splits(folder: str | Path) -> Splits:
-    """Read and check `splits.json` of `folder`."""
-    path = Path(folder) / "splits.json"
+    """Read and check `splits.json` of `folder`; FclipError if it is not the one on record."""
+    path = verified(Path(folder) / "splits.json")
     value = read_json(path)
     try:
         parts = {str(key): str(part) for key, part in value["parts"].items()}
@@ -105,8 +106,8 @@ def write_classes(folder: str | Path, classes: Sequence[str]) -> None:
 
 
 def read_classes(folder: str | Path) -> tuple[str, ...]:
-    """Read the class names of `folder`, in order; raises FclipError if there is no list of them."""
-    path = Path(folder) / "classes.json"
+    """Read the class names of `folder`, in order; FclipError if there is no list of them, or not the one on record."""
+    path = verified(Path(folder) / "classes.json")
     names = read_json(path)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise FclipError(f"{path}: not a list of class names; run fclip preprocess again")
