@@ -124,7 +124,8 @@ class RunFolder:
             summary = read_record(self.path / "done.json", RunSummary)
             for name in POINTERS:
                 if name == "LAST" or (self.path / name).is_file():
-                    verify_checkpoint(self.pointer(name) / WEIGHTS, required=True)
+                    for file in (WEIGHTS, STATE):
+                        verify_checkpoint(self.pointer(name) / file, required=True)
         except FclipError:
             return None
         return summary
