@@ -63,7 +63,9 @@ def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, work
     pool = ProcessPoolExecutor(workers, context, _start_worker, (type(stage), stage.config))
     finished = False
     try:
-        for future in as_completed([pool.submit(_work, task, out) for task in tasks]):
+        with _interrupts_wait():  # workers start here, and never see an interrupt: the parent decides
+            futures = [pool.submit(_work, task, out) for task in tasks]
+        for future in as_completed(futures):
             yield future.result()
         finished = True
     except BrokenProcessPool:
@@ -75,10 +77,26 @@ def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, work
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold SIGINT back until the block ends; processes that start in it never get one.
+
+    A process whose parent is interrupted while handing it its work would end with a traceback on the terminal.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(cls: type[ShardStage[Any]], config: ShardConfig) -> None:
     import threading
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where signals cannot be held back, from here on
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     global _worker_stage
     _worker_stage = cls(config)

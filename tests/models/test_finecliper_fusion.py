@@ -67,7 +67,7 @@ def test_fusion_and_loss_equal_numpy(
     expected = reference(features, positive, negative, labels, tau, weights, normalize)
     for got, wanted in zip((fused.weights, fused.feature, fused.logits), expected, strict=False):
         np.testing.assert_allclose(got.numpy(), wanted, atol=1e-9, rtol=1e-9)
-    np.testing.assert_allclose(float(loss), expected[3], rtol=1e-9)
+    np.testing.assert_allclose(float(loss), expected[3], atol=1e-15, rtol=1e-9)
     np.testing.assert_allclose(fused.weights.sum(1).numpy(), 1, atol=1e-12)
 
 

@@ -145,7 +145,7 @@ def test_train_eval_report_and_predict(workspace: Path, tmp_path: Path, caplog: 
     assert files[0] == files[1] and (tmp_path / "runs" / "held" / "BEST").is_file()
     row = run("eval", tmp_path / "runs" / "two", *common)["results"][0]
     assert row["variant"] == "signals" and row["modalities"] == ["signals"] and row["trainable"] > 0
-    run("report", *common)
+    run("report", *common, "--out", tmp_path / "report.html")
     clip = next((workspace / "demo7" / "source").rglob("*.mp4"))
     answer = CliRunner().invoke(app, ["predict", str(clip), "--checkpoint", str(tmp_path / "runs" / "two"), "--json"])
     assert answer.exit_code == 0 and '"signals"' in answer.output, answer.output

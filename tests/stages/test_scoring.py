@@ -158,17 +158,26 @@ def test_a_damaged_output_is_made_again(evaluated, name, damage):
 
 
 def test_other_inputs_are_evaluated_anew(evaluated, tmp_path):
-    """A shard, the splits or the weights are not those of the record: what was kept is not theirs."""
+    """A shard or the splits are not those of the record: what was kept is not theirs. The folder is somebody else's,
+    without a manifest; one with a manifest that they do not fit is refused."""
     root, _ = evaluated
     shutil.copytree(root / "runs" / "demo7-dagger-fold1-seed0", tmp_path / "run")
     shutil.copytree(root / "demo7" / "packed", tmp_path / "packed", symlinks=False)
     again = evaluate.Config(root=root, runs=(str(tmp_path / "run"),), input=str(tmp_path / "packed"))
+    shard = next((tmp_path / "packed").glob("part1-*.tar"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole + b"\0" * 512)
+    with pytest.raises(FclipError, match="were written"):
+        evaluate.run(again)
+    shard.write_bytes(whole)
+    for record in ("manifest.json", "config.json"):
+        (tmp_path / "packed" / record).unlink()
     evaluate.run(again)  # its name has changed
     table = tmp_path / "run" / "eval" / "predictions.csv"
     stamp = table.stat().st_mtime_ns
     evaluate.run(again)
     assert table.stat().st_mtime_ns == stamp
-    for path in (next((tmp_path / "packed").glob("part1-*.tar")), tmp_path / "packed" / "splits.json"):
+    for path in (shard, tmp_path / "packed" / "splits.json"):
         path.write_bytes(path.read_bytes() + (b"\0" * 512 if path.suffix == ".tar" else b"\n"))
         evaluate.run(again)
         assert table.stat().st_mtime_ns > stamp, path.name
