@@ -1,8 +1,8 @@
-"""Make the bundled weights again: `python -m examples.weights [--real-faces DIR] [--lite] [--tiny] [--out DIR]`.
+"""Make the bundled weights again: `python -m examples.weights [--real-faces DIR] [--lite] [--tiny] [--expressions]`.
 
 Renders people whom no data set shows and takes the labelled pictures of people in DIR, if given, trains `lite` and
 `tiny` from scratch on one CPU core, measures both on yet other people and writes lite.safetensors, tiny.safetensors
-and weights.json, their model card.
+and weights.json, their model card. With DIR also the runs that answer `fclip predict FILE`, in expressions/.
 """
 
 from __future__ import annotations
@@ -129,30 +129,38 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--lite", action="store_true", help="only the face networks")
     parser.add_argument("--tiny", action="store_true", help="only the small CLIP")
+    parser.add_argument("--expressions", action="store_true", help="only the runs behind `fclip predict FILE`")
     parser.add_argument("--measure", action="store_true", help="only measure the weights in --out on real people")
     parser.add_argument("--out", type=Path, default=RESOURCES, help="folder to write to (default: the package's own)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     options.out.mkdir(parents=True, exist_ok=True)
+    everything = not (options.lite or options.tiny or options.expressions or options.measure)
+    networks = everything or options.lite or options.tiny or options.measure
     real = None
     if options.real_faces is None:
         logger.info("no folder of real faces given (REAL_FACES=DIR): training on rendered faces only")
-    else:
+    elif networks:
         from .real import load_real
 
         real = load_real(options.real_faces)
     path = options.out / "weights.json"
     figures: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     training = figures.setdefault("training", {})
-    everything = not (options.lite or options.tiny or options.measure)
     if options.lite or everything:
         figures["lite"] = make_lite(options.out, real, options.seed)
         training["lite"] = training_data(LITE_CLIPS, options.real_faces, real)
     if options.tiny or everything:
         figures["tiny"] = make_tiny(options.out, real, options.seed)
         training["tiny"] = training_data(TINY_CLIPS, options.real_faces, real)
-    figures["real"] = figures.get("real", {}) | measure(options.out, options.real_faces, real)
+    if options.real_faces is not None and (options.expressions or everything):
+        from .expressions import make_expressions
+
+        with tempfile.TemporaryDirectory(prefix="fclip-expressions-") as work:
+            figures["expressions"] = make_expressions(options.out, options.real_faces, Path(work))
+    if networks:
+        figures["real"] = figures.get("real", {}) | measure(options.out, options.real_faces, real)
     figures["limits"] = list(LIMITS)
     path.write_text(json.dumps(_rounded(figures), indent=1) + "\n")
     print(path.read_text(), end="")
