@@ -67,7 +67,7 @@ class Clip:
 
 @dataclass
 class FrameSample:
-    """Sampled frames of a clip: `frames` uint8 (T, H, W, 3) RGB and the shard's json field (DESIGN 4) as `info`."""
+    """Sampled frames of a clip: `frames` uint8 (T, H, W, 3) RGB and the shard's json field as `info`."""
 
     key: str
     frames: np.ndarray

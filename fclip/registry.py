@@ -222,7 +222,7 @@ def _face_backends() -> list[Row]:
         Row(
             "lite",
             "fclip.faces.lite.backend:LiteBackend",
-            "nothing: weights are bundled; trained on rendered faces",
+            "nothing: weights are bundled; landmarks and parsing, no blendshapes",
             options,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Parsing and landmarks as RGB images, the form in which the model's face encoder takes them (METHOD 2.4).
+"""Parsing and landmarks as RGB images, the form in which the model's face encoder takes them.
 
 Runs inside the training step on the batch's device. Every value is the maximum over all dots that reach a pixel, so
 neither the order of points nor the device changes the image (beyond rounding, under 1/255).

@@ -152,7 +152,7 @@ class ExpressionModel(nn.Module, ABC):
         return {self.public_name(name): p for name, p in self.named_parameters() if p.requires_grad}
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """The trainable tensors by their public names (METHOD 2.9), detached, on their device."""
+        """The trainable tensors by their public names, detached, on their device."""
         return {name: p.detach() for name, p in self._trainable().items()}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The public checkpoint format `fclip-1` (METHOD 2.9): trainable tensors only, and what they were trained on.
+"""The public checkpoint format `fclip-1`: trainable tensors only, and what they were trained on.
 
 One .safetensors file. Its header has one entry, `fclip`: a JSON object with format ("fclip-1"), variant, clip,
 clip_sha256, classes in order, frames, prompts, options, the modalities that it reads, and what training adds: dataset,

@@ -41,7 +41,7 @@ def same_text(texts: Tensor) -> Tensor:
 def contrastive_loss(features: Tensor, texts: Tensor, scale: float | Tensor, groups: Tensor) -> Tensor:
     """Symmetric InfoNCE between clips (B, E) and their texts (B, E): mean of both directions, a scalar.
 
-    Pairs of one group (B,) have the same text and are not negatives of each other (METHOD 5). 0 for no pairs.
+    Pairs of one group (B,) have the same text and are not negatives of each other. 0 for no pairs.
     """
     if not len(features):
         return features.sum()

@@ -33,7 +33,8 @@ class Config(ShardConfig):
     """Find face parts (11 classes) and 68 landmarks in every frame of the frames shards.
 
     Back ends: facexformer (the paper's choice; needs its weights), mediapipe (CPU; pip install 'fclip[mediapipe]'),
-    lite (bundled, small, made for the rendered faces). `--backend list` shows what is installed.
+    lite (bundled, small, learned from rendered faces and from MediaPipe on real ones). `--backend list` shows what is
+    installed.
 
     Example:  fclip face-analyze --backend lite
     """

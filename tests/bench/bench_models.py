@@ -1,4 +1,4 @@
-"""Training step of star-dagger against a straightforward rendering of METHOD 2: time and memory as ratios of one run.
+"""Training step of star-dagger against a straightforward rendering of the method: time and memory as ratios of one run.
 
 The straightforward one (tests/models/plain_rendering.py) is what one writes first: nn.MultiheadAttention, texts padded
 to 77 tokens and captions to 248, frames, parsing and landmarks through three separate passes, all tokens through the

@@ -39,8 +39,11 @@ def full_track(seed: int, count: int) -> FaceTrack:
 def same(a: FaceTrack, b: FaceTrack) -> bool:
     """Whether two tracks have equal fields of equal types."""
     pairs = [(vars(a)[name], vars(b)[name]) for name in vars(a)]
-    return all(type(x) is type(y) and np.array_equal(x, y) and getattr(x, "dtype", 0) == getattr(y, "dtype", 0)
-               for x, y in pairs if not x is y is None)  # fmt: skip
+    return all(
+        type(x) is type(y) and np.array_equal(x, y) and getattr(x, "dtype", 0) == getattr(y, "dtype", 0)
+        for x, y in pairs
+        if not x is y is None
+    )
 
 
 @given(counts=st.lists(st.integers(1, 6), max_size=5), full=st.booleans(), seed=st.integers(0, 99))

@@ -80,8 +80,11 @@ def test_creases_do_not_depend_on_light_and_lie_where_edges_are() -> None:
         np.zeros((1, 100, 100), np.uint8), (points[None] / 100).astype(np.float32), np.ones(1, np.float32)
     )
     found = with_signals(track, frame[None])
-    strong = {name for name, value in zip(found.signal_names, found.signals[0], strict=True)
-              if name.startswith("crease.") and value > 0.5}  # fmt: skip
+    strong = {
+        name
+        for name, value in zip(found.signal_names, found.signals[0], strict=True)
+        if name.startswith("crease.") and value > 0.5
+    }
     assert strong == {f"crease.{row}.3.0" for row in range(8)}
     darker = with_signals(track, frame[None] // 2)
     assert np.abs(columns(found, "crease.") - columns(darker, "crease.")).max() < 0.05

@@ -1,4 +1,4 @@
-"""METHOD 2 as one writes it down first, to compare the model with: tests for equal results, the benchmark for speed.
+"""FineCLIPER as one writes it down first, to compare the model with: tests for equal results, the benchmark for speed.
 
 It uses open_clip's own modules (nn.MultiheadAttention, `x * sigmoid(1.702x)`), encodes texts over their whole context,
 positive and negative ones one after the other, and runs frames, parsing and landmarks through three separate passes.
@@ -20,7 +20,7 @@ def plain_attention(block: Any, x: Tensor, mask: Tensor | None = None) -> Tensor
 
 
 def plain_frames(model: FineCliper, adapters: Any, clips: Tensor) -> Tensor:
-    """METHOD 2.3 as it reads: (B, T, 3, H, W) -> (B, D)."""
+    """Eqs. 5-7 as they read: (B, T, 3, H, W) -> (B, D)."""
     visual, (batch, frames) = model.clip.visual, clips.shape[:2]
     x = visual.conv1(clips.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B*T, M, D)
     x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1) + visual.positional_embedding
@@ -50,7 +50,7 @@ def plain_texts(clip: Any, tokens: Tensor, positions: Tensor, adapters: Any = No
 
 
 def plain_loss(model: FineCliper, batch: dict[str, Tensor]) -> Tensor:
-    """METHOD 2.6 as it reads."""
+    """Eqs. 8-11 as they read."""
     clip, own = model.clip, model.adapters
     tokens = F.pad(model.label_tokens, (0, 77 - model.label_tokens.shape[1])).chunk(2)
     positive, negative = (

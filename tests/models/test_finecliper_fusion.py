@@ -1,4 +1,4 @@
-"""Equations 1 and 8-11 against a plain numpy rendering of METHOD 2.6, for any modalities and 2 to 43 classes."""
+"""Equations 1 and 8-11 against a plain numpy rendering of them, for any modalities and 2 to 43 classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reference(
     fixed: list[float] | None,
     normalize: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """METHOD 2.6 clip by clip, modality by modality: weights, fused vectors, logits, loss."""
+    """Eqs. 8-11 clip by clip, modality by modality: weights, fused vectors, logits, loss."""
     weights, fused, logits, losses = [], [], [], []
     for clip, label in zip(features, labels, strict=True):
         sims = [cosine(m, positive) - cosine(m, negative) for m in clip]

@@ -1,4 +1,4 @@
-"""Untrained, it is plain CLIP; trained, it is METHOD 2 as it reads; its tunable parameters are the published ones."""
+"""Untrained, it is plain CLIP; trained, it is the equations as they read; its tunable parameters are the published ones."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_other_signals_are_refused() -> None:
     for names in (["other", *NAMES[1:]], NAMES[::-1], NAMES[:3]):
         with pytest.raises(FclipError, match="clip k: its signals are not those of the training clips"):
             list(prepare.groups({**rows, "infos": [{"signal_names": names}]}))
-    (_, inputs), = prepare.groups({**rows, "infos": [{"signal_names": NAMES}]})  # fmt: skip
+    ((_, inputs),) = prepare.groups({**rows, "infos": [{"signal_names": NAMES}]})
     assert torch.equal(inputs["signals"], rows["signals"])
     with pytest.raises(FclipError, match="run fclip face-analyze and fclip pack"):
         model({})

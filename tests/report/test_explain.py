@@ -37,7 +37,7 @@ def test_explanations_are_of_the_evaluated_model(explained):
         scores = np.exp(found.logits[i] - found.logits[i].max())
         assert scores / scores.sum() == pytest.approx(expected, abs=2e-4)
         assert found.labels[i] == table.true[table.keys.index(key)]
-    # METHOD 2.6: a modality's weight is the softmax of its best similarity, positive less negative
+    # Eq. 9: a modality's weight is the softmax of its best similarity, positive less negative
     best = (found.positive - found.negative).max(axis=2)  # (N, M)
     weights = np.exp(best) / np.exp(best).sum(axis=1, keepdims=True)
     assert found.weights == pytest.approx(weights, abs=1e-5)

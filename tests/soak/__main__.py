@@ -15,8 +15,19 @@ from tests.soak.readers import read_damaged
 from tests.soak.stages import build
 
 NAMES = ("kills", "damaged inputs", "damaged files read", "full disks", "two at once", "vanished inputs")
-FAULTS = ("bytes lost", "silent", "lost", "blocked", "defect", "traceback", "signal", "exit", "temporaries", "twice",
-          "message")  # fmt: skip
+FAULTS = (
+    "bytes lost",
+    "silent",
+    "lost",
+    "blocked",
+    "defect",
+    "traceback",
+    "signal",
+    "exit",
+    "temporaries",
+    "twice",
+    "message",
+)
 
 
 def main() -> int:

@@ -243,7 +243,7 @@ def test_an_input_is_never_written_over(trained, clip, tmp_path, how):
 
 
 def test_plain_clip_answers_with_positive_and_negative_texts(clip):
-    """Without a checkpoint: softmax of (cos(positive) - cos(negative)) / tau, of untrained towers (METHOD 2.1, 2.6)."""
+    """Without a checkpoint: softmax of (cos(positive) - cos(negative)) / tau, of untrained towers."""
     model = opening.open_model(None, ("bored", "confused"), "tiny").model
     assert model.variant == "base"
     texts = [text for group in model.prompts.values() for text in group]

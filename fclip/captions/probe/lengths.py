@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-TARGET = 35  # tokens; METHOD 2.5
+TARGET = 35  # tokens, FineCLIPER Sec. 3.3
 LIMITS = {"CLIP": 77, "Long-CLIP": 248}  # positions of the text towers; what is longer they cut
 
 

@@ -7,7 +7,6 @@ says otherwise), 1 at the quantile from which a state counts as slight, 2 as cle
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +22,7 @@ from fclip.captions.template.activation import (
     row_blendshapes,
 )
 from fclip.captions.template.moves import LEVELS, SIDE_VISIBLE
-from fclip.files import resource_text
+from fclip.files import resource_json
 from fclip.records import FaceTrack
 
 QUANTILES = (0.5, 0.95, 0.98, 0.995)  # of neutral faces: base, slight, clear, strong
@@ -165,5 +164,5 @@ def _both_sides(name: str, blendshapes: np.ndarray) -> np.ndarray:
 @cache
 def neutral_table() -> dict[str, Any]:
     """Content of neutral_faces.json: kind -> channel -> signal -> {pose: weights, levels: quantiles}."""
-    table: dict[str, Any] = json.loads(resource_text("captions/neutral_faces.json"))
+    table: dict[str, Any] = resource_json("captions/neutral_faces.json")
     return table

@@ -1,6 +1,6 @@
 """Shards: WebDataset tars of clips, written deterministically and read strictly.
 
-A sample is a group of adjacent members `<key>.<field>`; FIELDS lists the fields there are (DESIGN 4). Any
+A sample is a group of adjacent members `<key>.<field>`; FIELDS lists the fields there are. Any
 WebDataset reader reads these files. Ours trusts nothing in a tar: names, sizes, duplicates and the end of the
 archive are checked before a byte is decoded, and each field has one decoder, chosen by us and never by the
 file.

@@ -1,4 +1,4 @@
-"""Features of frozen encoders, computed once and kept in HDF5 parts: frame features and caption embeddings (DESIGN 4).
+"""Features of frozen encoders, computed once and kept in HDF5 parts: frame features and caption embeddings.
 
 `<folder>/<encoder>-<fingerprint>/<shard>.h5` holds the features of one shard's clips. The fingerprint stands for the
 weights, the preprocessing and fclip's version; a row is found by the sha256 of what was encoded (film strip and json,

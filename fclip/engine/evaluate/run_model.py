@@ -21,7 +21,7 @@ def predict_clips(
     prepare: InputPreparer,
     precision: torch.dtype = torch.float32,
 ) -> PredictionTable:
-    """Class probabilities of every clip (softmax of the fused logits, which already carry 1 / tau; METHOD 2.6).
+    """Class probabilities of every clip (softmax of the fused logits, which already carry 1 / tau).
 
     Raises FclipError when the device runs out of memory.
     """

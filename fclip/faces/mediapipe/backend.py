@@ -154,9 +154,8 @@ def _look_twice(landmarker: Any, picture: np.ndarray) -> list[MeshFace]:
     """
     faces = _look_with_border(landmarker, picture, STILL_BORDER)
     others = [
-        mirrored_face(face, picture.shape[1])
-        for face in _look_with_border(landmarker, picture[:, ::-1], STILL_BORDER)
-    ]  # fmt: skip
+        mirrored_face(face, picture.shape[1]) for face in _look_with_border(landmarker, picture[:, ::-1], STILL_BORDER)
+    ]
     if not faces or not others:
         return faces or others
     overlap = intersection_over_union(np.stack([f.box for f in faces]), np.stack([f.box for f in others]))

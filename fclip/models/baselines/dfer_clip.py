@@ -80,5 +80,5 @@ def text_sha256(state: dict[str, Tensor]) -> str:
 
 @register(DferClipOptions)
 def dfer_clip(spec: ModelSpec) -> DferClip:
-    """DFER-CLIP of METHOD 3; 89,988,352 trainable parameters for 7 classes on ViT-B/32 with 16 frames."""
+    """DFER-CLIP; 89,988,352 trainable parameters for 7 classes on ViT-B/32 with 16 frames."""
     return DferClip(spec)

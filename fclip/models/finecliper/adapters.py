@@ -1,4 +1,4 @@
-"""The bottleneck adapter, the one trainable piece inside the frozen towers (METHOD 2.2)."""
+"""The bottleneck adapter, the one trainable piece inside the frozen towers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Similarity to positive and negative texts, adaptive fusion and the loss: FineCLIPER Eqs. 1, 8-11 (METHOD 2.6).
+"""Similarity to positive and negative texts, adaptive fusion and the loss: FineCLIPER Eqs. 1, 8-11.
 
 Shape letters: B clips, M modalities, C classes, E joint width. All in float32.
 """

@@ -1,4 +1,4 @@
-"""FineCLIPER (Chen et al., ACM MM 2024, arXiv 2407.02157): the model and its four variants (METHOD 2).
+"""FineCLIPER (Chen et al., ACM MM 2024, arXiv 2407.02157): the model and its four variants.
 
 A frozen CLIP with adapters looks at a clip on three levels: video frames (low), face parsing and landmarks (middle), a
 description of the facial movements (high). Each is compared with positive and negative label texts; the similarities
@@ -55,7 +55,7 @@ def star_dagger(spec: ModelSpec) -> ExpressionModel:
 
 
 class FineCliper(ExpressionModel):
-    """The model of METHOD 2 with any subset of the modalities. All that trains is in `adapters`."""
+    """The model with any subset of the modalities. All that trains is in `adapters`."""
 
     label_tokens: Tensor
     explainable = True
@@ -144,7 +144,7 @@ class FineCliper(ExpressionModel):
         )
 
     def _caption_loss(self, encoded: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor | None:
-        """Symmetric InfoNCE between v and f at temperature tau (METHOD 5); None for a batch that is only classified."""
+        """Symmetric InfoNCE between v and f at temperature tau; None for a batch that is only classified."""
         if "caption" not in encoded or "frames" not in encoded:
             if self.training:
                 raise FclipError("objective captions trains on frames and captions; this batch lacks one of them")

@@ -1,4 +1,4 @@
-"""The text side: positive and negative label texts with their adapters (METHOD 2.1), and captions (2.5)."""
+"""The text side: positive and negative label texts with their adapters, and captions (2.5)."""
 
 from __future__ import annotations
 
