@@ -77,7 +77,11 @@ def test_one_modality_has_one_cross_entropy() -> None:
     assert torch.equal(fused.weights, torch.ones(5, 1))
     torch.testing.assert_close(fused.logits, fused.modality_logits[:, 0])
     labels = torch.tensor([0, 1, 2, 3, 0])
-    assert fusion_loss(fused, labels) == torch.nn.functional.cross_entropy(fused.logits, labels)
+    once = torch.nn.functional.cross_entropy(fused.logits, labels)
+    assert fusion_loss(fused, labels) == once
+    assert fusion_loss(fused, labels, "printed") == 2 * once
+    several = fuse(torch.randn(5, 2, 8), *texts)
+    assert fusion_loss(several, labels) == fusion_loss(several, labels, "printed")
 
 
 @pytest.mark.parametrize("detach", [False, True])

@@ -41,6 +41,10 @@ def test_every_variant_is_registered_under_its_functions_name() -> None:
         ({"fusion_weights": [1, "a"]}, r"fusion_weights = .*is not a valid list\[float\]"),
         ({"fusion_weights": [1.0]}, "fusion_weights must be 4 numbers >= 0, not all 0, for frames, parsing, landmarks"),
         ({"fusion_weights": [0, 0, 0, 0]}, "fusion_weights must be 4 numbers"),
+        ({"fusion_weights": "video=1.3"}, r"fusion_weights=video=1.3: write MODALITY=SHARE, of several .*frames, pars"),
+        ({"fusion_weights": "audio=0.3"}, "fusion_weights=audio=0.3: write MODALITY=SHARE"),
+        ({"fusion_weights": "video"}, "fusion_weights=video: write MODALITY=SHARE"),
+        ({"variant": "base", "fusion_weights": "video=0.3"}, "fusion_weights=video=0.3: write MODALITY=SHARE"),
         ({"tau": 0}, "option tau must be greater than 0, got 0"),
         ({"face_adapter_ratio": 0}, "face_adapter_ratio must be greater than 0"),
         ({"variant": "base", "parsing": True}, "variant base has no parsing to switch on, only frames"),
@@ -185,6 +189,32 @@ def test_compiled_encoders_change_no_number_and_no_name() -> None:
     assert compiled.trainable_state().keys() == model.trainable_state().keys()
     for one, two in zip(model.adapters.parameters(), compiled.adapters.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad)
+
+
+@pytest.mark.parametrize(("given", "weights"), [("video=0.4", [0.4, 0.2, 0.2, 0.2]), ("caption=1", [0.0, 0, 0, 1])])
+def test_the_weight_of_one_modality_is_fixed_and_the_rest_split_evenly(given: str, weights: list[float]) -> None:
+    model = build("star-dagger", trained=True, fusion_weights=given).eval()
+    output = model(make_batch(model))
+    torch.testing.assert_close(output.weights, torch.tensor([weights] * 2))
+    features = torch.stack([output.features[name] for name in output.modalities], dim=1)
+    torch.testing.assert_close(output.features["fused"], (torch.tensor(weights)[:, None] * features).sum(1))
+
+
+@pytest.mark.parametrize(("adapters", "polarities"), [("both", ["positive"]), ("none", [])])
+def test_positive_texts_alone_are_cosines_without_the_negative_term(adapters: str, polarities: list[str]) -> None:
+    """Table 6, "pos": neither negative texts nor adapters for them; the positive ones as with both."""
+    model = build("star", trained=True, texts="positive", text_adapters=adapters).eval()
+    assert list(model.adapters["text"]) == polarities and set(model.prompts) == {"positive"}
+    output, (positive, negative) = model(make_batch(model)), model.label_features()
+    assert negative is None
+    cosines = torch.nn.functional.cosine_similarity(output.features["frames"][:, None], positive[None], dim=-1)
+    torch.testing.assert_close(output.modality_logits["frames"], cosines / model.settings.tau)
+    assert sum(p.numel() for p in model.adapters["text"].parameters()) * (2 if polarities else 1) == sum(
+        p.numel() for p in build("star", text_adapters=adapters).adapters["text"].parameters()
+    )
+    both = build("star", text_adapters=adapters).eval()
+    both.load_trainable_state({**both.trainable_state(), **model.trainable_state()})
+    torch.testing.assert_close(both.label_features()[0], positive)
 
 
 def test_label_features_of_frozen_texts_equal_clip() -> None:

@@ -17,8 +17,9 @@ from fclip.models.finecliper.model import FineCliper
 
 @dataclass(frozen=True)
 class Explanation:
-    """Of one batch: cosines `positive` and `negative` (B, M, C) in the order of `modalities`, `weights` (B, M),
-    `logits` (B, C), and `attention` (B, T, Hp, Wp) over the patches of each frame, or None without the low level."""
+    """Of one batch: cosines `positive` and `negative` (B, M, C; nan without negative texts) in the order of
+    `modalities`, `weights` (B, M), `logits` (B, C), and `attention` (B, T, Hp, Wp) over the patches of each frame, or
+    None without the low level."""
 
     modalities: tuple[str, ...]
     positive: Tensor
@@ -35,9 +36,9 @@ def explain(model: FineCliper, batch: dict[str, Tensor]) -> Explanation:
         raise FclipError(f"variant {model.variant} has no positive and negative texts to explain its choice with")
     output = model(batch)
     features = torch.stack([output.features[name] for name in output.modalities], dim=1)  # (B, M, E)
-    positive, negative = (
-        F.normalize(features, dim=-1) @ F.normalize(texts, dim=-1).T for texts in model.label_features()
-    )  # (B, M, C)
+    unit, (texts, opposites) = F.normalize(features, dim=-1), model.label_features()
+    positive = unit @ F.normalize(texts, dim=-1).T  # (B, M, C)
+    negative = torch.full_like(positive, torch.nan) if opposites is None else unit @ F.normalize(opposites, dim=-1).T
     if output.weights is None:
         raise FclipError(f"variant {model.variant} returned no fusion weights")
     attention = frame_attention(model, batch["frames"]) if "frames" in output.modalities else None

@@ -21,9 +21,12 @@ class Fused:
     modality_logits: Tensor
 
 
-def similarity(features: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """cos(c_P_i, m) - cos(c_N_i, m) (Eqs. 1, 8): features (..., E), texts (C, E) -> (..., C)."""
-    contrast = F.normalize(positive, dim=-1) - F.normalize(negative, dim=-1)  # (C, E)
+def similarity(features: Tensor, positive: Tensor, negative: Tensor | None) -> Tensor:
+    """cos(c_P_i, m) - cos(c_N_i, m) (Eqs. 1, 8), without the second term where there are no negative texts (Table 6,
+    "positive"): features (..., E), texts (C, E) -> (..., C)."""
+    contrast = F.normalize(positive, dim=-1)  # (C, E)
+    if negative is not None:
+        contrast = contrast - F.normalize(negative, dim=-1)
     return F.normalize(features, dim=-1) @ contrast.T
 
 
@@ -41,7 +44,7 @@ def fixed_weights(values: list[float], similarities: Tensor) -> Tensor:
 def fuse(
     features: Tensor,
     positive: Tensor,
-    negative: Tensor,
+    negative: Tensor | None,
     tau: float = 0.01,
     fixed: list[float] | None = None,
     normalize: bool = False,
@@ -59,12 +62,17 @@ def fuse(
     return Fused(weights, fused, similarity(fused, positive, negative) / tau, similarities / tau)
 
 
-def fusion_loss(fused: Fused, labels: Tensor) -> Tensor:
-    """Mean over the batch of CE(v_mm) + sum_m w_m CE(m) (Eq. 11); with one modality, which is v_mm, one CE."""
+def fusion_loss(fused: Fused, labels: Tensor, single: str = "once") -> Tensor:
+    """Mean over the batch of CE(v_mm) + sum_m w_m CE(m) (Eq. 11).
+
+    With one modality, v_mm is m and w_m is 1: read literally the loss is twice the same cross-entropy (`single`
+    "printed"). Once is the default: a factor of the whole loss trains nothing else, it only doubles the learning rate,
+    and the paper gives one learning rate for models with one modality and with four.
+    """
     loss = F.cross_entropy(fused.logits, labels)
     batch, modalities, classes = fused.modality_logits.shape
     if modalities == 1:
-        return loss
+        return loss if single == "once" else 2 * loss
     each = F.cross_entropy(
         fused.modality_logits.flatten(0, 1), labels.repeat_interleave(modalities), reduction="none"
     ).view(batch, modalities)  # (B, M)

@@ -20,7 +20,7 @@ from fclip.models.backbone.clip import encode_frames, text_length
 from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.fusion import fuse, fusion_loss
-from fclip.models.finecliper.options import Options
+from fclip.models.finecliper.options import TEXTS, Options
 from fclip.models.finecliper.texts import CaptionTower, TextAdapters, encode_label_texts
 from fclip.models.heads import contrastive_loss, same_text
 from fclip.registry import register
@@ -65,14 +65,16 @@ class FineCliper(ExpressionModel):
         super().__init__(spec, _kept_modalities(spec, modalities))
         self.settings: Options = spec.options
         _check_settings(self.settings, self.modalities)
-        self.prompts = label_prompts(spec.classes, self.settings.negative_word)
-        tokens = self.tokenizer(self.prompts["positive"] + self.prompts["negative"])  # (2*C, L)
+        self.fixed_weights = self.settings.fixed_weights(self.modalities)
+        prompts = label_prompts(spec.classes, self.settings.negative_word)
+        self.prompts = {name: prompts[name] for name in TEXTS[self.settings.texts]}
+        tokens = self.tokenizer([text for texts in self.prompts.values() for text in texts])  # (P*C, L)
         self.register_buffer("label_tokens", tokens[:, : text_length(tokens)], persistent=False)
         self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
         self.longclip_weights = str(Path(spec.longclip_weights).resolve()) if spec.longclip_weights else None
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
         self.adapters: Any = self._build_adapters()
-        self._label_features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # eval only; see `label_features`
+        self._label_features: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}  # eval only; `label_features`
         self._reported: set[str] = set()
 
     def _build_adapters(self) -> nn.ModuleDict:
@@ -88,10 +90,8 @@ class FineCliper(ExpressionModel):
         if any(name in self.modalities for name in FACES):
             parts["faces"] = encoder(s.face_adapter_ratio)
         text_width, text_layers = self.clip.ln_final.weight.numel(), len(self.clip.transformer.resblocks)
-        polarities = {"none": (), "positive": ("positive",), "both": ("positive", "negative")}[s.text_adapters]
-        parts["text"] = nn.ModuleDict(
-            {name: TextAdapters(text_width, text_layers, text_width // s.text_adapter_ratio) for name in polarities}
-        )
+        hidden = text_width // s.text_adapter_ratio
+        parts["text"] = nn.ModuleDict({name: TextAdapters(text_width, text_layers, hidden) for name in s.adapted_texts})
         start = dict.fromkeys(FACES, visual.proj)
         if self.caption_tower is not None:
             start["caption"] = self.caption_tower.projection
@@ -127,13 +127,14 @@ class FineCliper(ExpressionModel):
         names = tuple(encoded)
         features = torch.stack(list(encoded.values()), dim=1)  # (B, M, E)
         s = self.settings
-        fixed = None if s.fusion_weights is None else [s.fusion_weights[self.modalities.index(n)] for n in names]
+        weights = self.fixed_weights
+        fixed = None if weights is None else [weights[self.modalities.index(n)] for n in names]
         with torch.autocast(features.device.type, enabled=False):
             fused = fuse(features, positive, negative, s.tau, fixed, s.fusion_normalize, s.fusion_detach_weights)
             if s.objective == "captions":
                 loss = self._caption_loss(encoded, batch)
             else:
-                loss = fusion_loss(fused, batch["labels"]) if "labels" in batch else None
+                loss = fusion_loss(fused, batch["labels"], s.single_loss) if "labels" in batch else None
         return ModelOutput(
             logits=fused.logits,
             modality_logits=dict(zip(names, fused.modality_logits.unbind(1), strict=True)),
@@ -174,8 +175,9 @@ class FineCliper(ExpressionModel):
         self._report_missing(tuple(encoded))
         return encoded
 
-    def label_features(self) -> tuple[Tensor, Tensor]:
-        """c_P and c_N (C, E) in float32: computed at each call in training, once per run in eval without gradients."""
+    def label_features(self) -> tuple[Tensor, Tensor | None]:
+        """c_P and c_N (C, E) in float32, None without negative texts: computed at each call in training, once per run
+        in eval without gradients."""
         reuse = not (self.training or torch.is_grad_enabled())
         device = self.label_tokens.device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -183,8 +185,9 @@ class FineCliper(ExpressionModel):
         if reuse and key in self._label_features:
             return self._label_features[key]
         before = self.settings.text_adapter_position == "before"
-        positive, negative = encode_label_texts(self.clip, self.label_tokens, self.adapters["text"], before)
-        texts = positive.to(self.clip.text_projection.dtype), negative.to(self.clip.text_projection.dtype)
+        found = encode_label_texts(self.clip, self.label_tokens, self.adapters["text"], before, tuple(self.prompts))
+        positive, *negative = (each.to(self.clip.text_projection.dtype) for each in found)
+        texts = positive, negative[0] if negative else None
         if reuse:
             self._label_features = {key: texts}
         return texts
@@ -251,11 +254,6 @@ def _kept_modalities(spec: ModelSpec, modalities: tuple[str, ...]) -> tuple[str,
 
 
 def _check_settings(s: Options, modalities: tuple[str, ...]) -> None:
-    if s.fusion_weights is not None and (
-        len(s.fusion_weights) != len(modalities) or min(s.fusion_weights) < 0 or sum(s.fusion_weights) <= 0
-    ):
-        names = ", ".join(modalities)
-        raise UsageError(f"fusion_weights must be {len(modalities)} numbers >= 0, not all 0, for {names}")
     if s.objective not in ("labels", "captions"):
         raise UsageError(f"option objective must be labels or captions, got {s.objective!r}")
     if s.objective == "captions" and not {"frames", "caption"} <= set(modalities):

@@ -28,29 +28,34 @@ class TextAdapters(nn.Module):
         self.blocks = nn.ModuleList(Adapter(width, hidden) for _ in range(layers))
 
 
-def encode_label_texts(clip: Any, tokens: Tensor, adapters: Any, before: bool = True) -> tuple[Tensor, Tensor]:
-    """Positive and negative label texts through the frozen text tower, each with its own adapters (Eq. 3).
+def encode_label_texts(
+    clip: Any,
+    tokens: Tensor,
+    adapters: Any,
+    before: bool = True,
+    polarities: tuple[str, ...] = ("positive", "negative"),
+) -> tuple[Tensor, ...]:
+    """Label texts of each polarity through the frozen text tower, each with its own adapters (Eq. 3).
 
-    tokens (2*C, L): the C positive texts, then the C negative ones, cut to the longest; `adapters` holds TextAdapters
-    for none, one or both of "positive" and "negative". z_j = E_j(A_j(z_{j-1})) if `before`, else A_j(E_j(z_{j-1})),
-    A with inner skip. Both sets go through the frozen blocks as one batch. Returns c_P, c_N (C, E), not normalised.
+    tokens (P*C, L): the C texts of each of the P polarities, cut to the longest; `adapters` holds TextAdapters for
+    none, one or both of them. z_j = E_j(A_j(z_{j-1})) if `before`, else A_j(E_j(z_{j-1})), A with inner skip. All
+    go through the frozen blocks as one batch. Returns c_P (and c_N), (C, E) each, not normalised.
     """
 
-    def adapt(x: Tensor, j: int) -> Tensor:  # (2*C, ..., D)
-        halves = zip(("positive", "negative"), x.chunk(2), strict=True)
+    def adapt(x: Tensor, j: int) -> Tensor:  # (P*C, ..., D)
+        halves = zip(polarities, x.chunk(len(polarities)), strict=True)
         return torch.cat([z + adapters[name].blocks[j](z) if name in adapters else z for name, z in halves])
 
-    end = tokens.argmax(dim=-1)  # (2*C,)
-    mask = torch.arange(tokens.shape[1], device=tokens.device) <= end[:, None]  # (2*C, L)
-    x = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]  # (2*C, L, D)
+    end = tokens.argmax(dim=-1)  # (P*C,)
+    mask = torch.arange(tokens.shape[1], device=tokens.device) <= end[:, None]  # (P*C, L)
+    x = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]  # (P*C, L, D)
     *blocks, last = clip.transformer.resblocks
     for j, block in enumerate(blocks):
         x = plain_block(block, adapt(x, j) if before else x, causal=True)
         x = x if before else adapt(x, j)
-    x = readout_block(last, adapt(x, len(blocks)) if before else x, end, mask)  # (2*C, D)
+    x = readout_block(last, adapt(x, len(blocks)) if before else x, end, mask)  # (P*C, D)
     x = x if before else adapt(x, len(blocks))
-    positive, negative = (clip.ln_final(x) @ clip.text_projection).chunk(2)
-    return positive, negative
+    return (clip.ln_final(x) @ clip.text_projection).chunk(len(polarities))
 
 
 class CaptionTower(nn.Module):
