@@ -5,34 +5,34 @@ options.star            = --variant star --clip $(CLIP)
 options.dagger          = --variant dagger --clip $(CLIP)
 options.star-dagger     = --variant star-dagger --clip $(CLIP)
 options.dfer-clip       = --variant dfer-clip --clip $(CLIP_DFER)
-# semantic levels; parsing and landmarks
+options.emoclip-supervised = --variant emoclip --clip $(CLIP_DFER) --set objective=labels
+# Table 4, semantic levels; Table 5, parsing and landmarks
 options.middle          = --variant star --clip $(CLIP) --set frames_level=false
 options.high            = --variant dagger --clip $(CLIP) --set frames_level=false
 options.with-parsing    = --variant star --clip $(CLIP) --set landmarks=false
 options.with-landmarks  = --variant star --clip $(CLIP) --set parsing=false
-# adapters, the negative word, s of Eq. 7
-options.text-positive   = --variant base --clip $(CLIP) --set text_adapters=positive,video_adapters=false
+# Table 6, adapters and label texts ("positive" is without negative texts); Table 7, the negative word; Table 9, s of Eq. 7
+options.text-positive   = --variant base --clip $(CLIP) --set texts=positive,video_adapters=false
 options.text-both       = --variant base --clip $(CLIP) --set video_adapters=false
 options.video-only      = --variant base --clip $(CLIP) --set text_adapters=none
 options.negative-less   = --variant base --clip $(CLIP) --set negative_word=less
 options.scale-0.3       = --variant base --clip $(CLIP) --set scale=0.3
 options.scale-0.7       = --variant base --clip $(CLIP) --set scale=0.7
-# other backbones, on real data only: the bundled CLIP has one size
+# Table 8, other backbones, on real data only: the bundled CLIP has one size
 options.star-dagger-small = --variant star-dagger --clip ViT-B-32
 options.star-dagger-large = --variant star-dagger --clip ViT-L-14
-# fixed fusion weights of frames, parsing, landmarks, caption
-options.weights-1111    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/1111.toml
-options.weights-2111    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/2111.toml
-options.weights-1221    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/1221.toml
-options.weights-1112    = --variant star-dagger --clip $(CLIP) --config $(HERE)/fusion/1112.toml
+# Fig. 8: the video weight fixed, the rest split evenly over parsing, landmarks and caption
+VIDEO := 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9
+$(foreach w,$(VIDEO),$(eval options.video-$(w) = --variant star-dagger --clip $$(CLIP) --set fusion_weights=video=$(w)))
 
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
 LARGE := $(if $(DEMO),,star-dagger-large)
 SMALL := $(if $(DEMO),,star-dagger-small)
-VARIANTS := dfer-clip base star dagger star-dagger
+OURS := base star dagger star-dagger
+SUPERVISED := dfer-clip emoclip-supervised $(OURS)
 
-.PHONY: all table1 table2 table3 table4 table5 table6 table7 table8 table9 figure8 page
+.PHONY: all table1 table2 table3 table4 table5 table6 table7 table8 table9 figure5 figure6 figure7 figure8 page
 .PHONY: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion
 all: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion ## every table
 
@@ -45,13 +45,16 @@ table6: adapters ## = adapters
 table7: negative-word ## = negative-word
 table8: backbones ## = backbones
 table9: scale ## = scale
+figure5: page ## = page: similarities to positive and negative texts
+figure6: page ## = page: attention of the same clips
+figure7: page ## = page: parameters against WAR
 figure8: fusion ## = fusion
 
-supervised: $(call trained,$(VARIANTS) $(LARGE)) ## Table 1: the four variants and DFER-CLIP, supervised
-	$(call table,finecliper-supervised,$(VARIANTS) $(LARGE))
+supervised: $(call trained,$(SUPERVISED)) ## Table 1: the four variants, DFER-CLIP and EmoCLIP, supervised
+	$(call table,finecliper-supervised,$(SUPERVISED))
 
-per-class: $(call trained,$(VARIANTS)) ## Table 2: recall of each class
-	$(call table,finecliper-classes,$(VARIANTS))
+per-class: $(call trained,$(OURS)) ## Table 2: recall of each class
+	$(call table,finecliper-classes,$(OURS))
 
 # The source of a transfer is trained on its fold 1 and tested on every fold of DATASET. MAFW (demo11) has captions by
 # people, so it is a source for itself too: in-domain, fold by fold.
@@ -67,27 +70,29 @@ zero-shot: $(call packed,$(DATASET)) $(foreach source,$(OTHERS),$(call packed,$(
 	$(foreach source,$(SOURCES),$(call transfer,$(source),dagger,$(CLIP)))
 	$(call table,finecliper-zeroshot)
 
-levels: $(call trained,base middle high star dagger star-dagger) ## ablation: low, middle and high semantic level
-	$(call table,finecliper-levels,base middle high star dagger star-dagger)
+levels: $(call trained,base middle high star-dagger) ## Table 4: low, middle and high semantic level
+	$(call table,finecliper-levels,base middle high star-dagger)
 
-middle: $(call trained,base with-parsing with-landmarks star) ## ablation: parsing and landmarks
+middle: $(call trained,base with-parsing with-landmarks star) ## Table 5: parsing and landmarks
 	$(call table,finecliper-middle,base with-parsing with-landmarks star)
 
-adapters: $(call trained,dfer-clip text-positive text-both video-only base) ## ablation: adapters of text and video
+adapters: $(call trained,dfer-clip text-positive text-both video-only base) ## Table 6: adapters of text and video, label texts
 	$(call table,finecliper-adapters,dfer-clip text-positive text-both video-only base)
 
-negative-word: $(call trained,negative-less base) ## ablation: "no" or "less" in the negative texts
+negative-word: $(call trained,negative-less base) ## Table 7: "no" or "less" in the negative texts
 	$(call table,finecliper-negative-word,negative-less base)
 
-scale: $(call trained,scale-0.3 base scale-0.7) ## ablation: s of Eq. 7
+scale: $(call trained,scale-0.3 base scale-0.7) ## Table 9: s of Eq. 7
 	$(call table,finecliper-scale,scale-0.3 base scale-0.7)
 
 backbones: $(call trained,$(SMALL) star-dagger $(LARGE)) ## Table 8: backbones
 	$(call table,finecliper-backbones,$(SMALL) star-dagger $(LARGE))
 
-FIXED := weights-1111 weights-2111 weights-1221 weights-1112
-fusion: $(call trained,star-dagger $(FIXED)) ## Fig. 8: adaptive and fixed fusion weights
+FIXED := $(VIDEO:%=video-%)
+fusion: $(call trained,star-dagger $(FIXED)) ## Fig. 8: the video weight fixed at 0.1 to 0.9 against adaptive weights
 	$(call table,finecliper-fusion,star-dagger $(FIXED))
+	$(FCLIP) report $(call run_folders,star-dagger $(FIXED)) --out $(TABLES)/figure8.html
 
-page: ## everything evaluated so far as one HTML page, with explanations (Figs. 5 to 8)
+page: $(call trained,$(OURS)) ## Figs. 5, 6 and 7: one HTML page of all that is evaluated, with explanations
+	$(FCLIP) eval $(call run_folders,$(OURS))
 	$(FCLIP) report --dataset $(DATASET) --explain 14 --out $(TABLES)/report.html

@@ -147,6 +147,15 @@ class CaptionSource:
     model: str | None = None
     label_shown: bool = False
 
+    @property
+    def kind(self) -> str | None:
+        """Whose captions they are, as results are told apart by it and published figures are matched."""
+        if self.model is None:
+            return None
+        if self.model == "human":
+            return "people"
+        return "model that saw the label" if self.label_shown else "label-blind model"
+
 
 @dataclass(frozen=True)
 class CheckpointInfo:

@@ -42,6 +42,12 @@ def parity() -> Path:
 
 
 @pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of the papers' figures: published-tables.csv and published-recall-dfew.csv."""
+    return _shared("FCLIP_REFERENCE", "reference")
+
+
+@pytest.fixture(scope="session")
 def real_faces() -> Path:
     """Folder of labelled real pictures: pictures.tar and labels.csv (path,label,identity,source)."""
     return _shared("FCLIP_REAL_FACES", "real-faces")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fclip.engine.evaluate.results import Metric, Row
 from fclip.records import RENDERED, CaptionSource
 from fclip.report.page.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
-from fclip.report.published import Method, PublishedTable, published_figures
+from fclip.report.published import published_figures
 
 METRICS: tuple[Metric, ...] = ("uar", "war")
 SELECTIONS = {"last": "last checkpoint", "val": "best on a held-out part", "best-on-test": "BEST ON TEST"}
@@ -128,7 +128,7 @@ def results_table(rows: Sequence[Row]) -> Table:
                 row.test_clips,
                 row.trainable or None,
                 rests_on(row),
-                found[0].rests_on() if found else None,
+                found[0].rests_on(row.dataset) if found else None,
             ]
         )
     return drop_empty_columns(Table(head, table))
@@ -175,43 +175,6 @@ def recall_table(rows: Sequence[Row], names: Sequence[str], data: str) -> Table:
         recall: list[Cell] = [None if value is None else 100 * value for value in row.recall.values()]
         table.append([name, *recall, 100 * row.uar, 100 * row.war])
     return Table(head, table, f"{data}: recall of each class in percent, pooled over folds and seeds")
-
-
-def published_table(table: PublishedTable, rows: Sequence[Row]) -> list[Block]:
-    """A paper's table in its order with ours beside it, for every data set that ours have; nothing if none is ours."""
-    placed = [[row for row in rows if table.place(row) == i] for i in range(len(table.rows))]
-    if not any(placed):
-        return []
-    blocks: list[Block] = []
-    datasets = sorted({row.dataset for group in placed for row in group})
-    if table.recall:
-        labels = [label for label, _ in table.rows]
-        for dataset in datasets:
-            named = [(n, r) for n, group in zip(labels, placed, strict=True) for r in group if r.dataset == dataset]
-            blocks.append(recall_table([row for _, row in named], [name for name, _ in named], dataset))
-    else:
-        head = ["method", "data", "CLIP", *FIGURES, *PUBLISHED, "rests on", "published figures rest on"]
-        lines = []
-        for (label, method), ours in zip(table.rows, placed, strict=True):
-            lines += _published_lines(label, method, ours, datasets)
-        blocks.append(drop_empty_columns(Table(head, lines)))
-    if all(dataset in RENDERED for dataset in datasets):
-        blocks.append(Text("On rendered faces; the paper's figures are of real ones, so they do not stand here."))
-    return blocks
-
-
-def _published_lines(label: str, method: Method, ours: Sequence[Row], datasets: Sequence[str]) -> list[list[Cell]]:
-    """The lines of one method of a published table: ours, and the paper's for the data sets that we did not run."""
-    lines: list[list[Cell]] = []
-    for row in sorted(ours, key=lambda row: (row.dataset, row.clip)):
-        uar, war = method.figures_for(row) or (None, None)
-        basis = None if uar is None else method.rests_on()
-        lines.append([label, data_name(row), row.clip, *figures(row), uar, war, rests_on(row), basis])
-    for dataset in datasets:
-        if dataset in method.figures and dataset not in {row.dataset for row in ours}:
-            uar, war = method.figures[dataset]
-            lines.append([label, dataset, method.clip, *[None] * 4, uar, war, "not run", method.rests_on()])
-    return lines
 
 
 def caveats(rows: Sequence[Row]) -> list[Block]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fclip.config import CommonConfig, option
-from fclip.errors import FclipError
+from fclip.errors import FclipError, MissingOutput
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ class Config(CommonConfig):
 
     Example:  fclip report --out report.html
               fclip report --dataset dfew --table finecliper-supervised --out table1.tex
+              fclip report --published --out papers.html
     """
 
     runs: tuple[str, ...] = option((), "run folders [all evaluated ones in <root>/runs]", positional=True)
     format: Literal["html", "markdown", "latex"] | None = option(None, "format [by the ending of --out, else html]")
     out: Path | None = option(None, "the file to write [report.html, report.md or report.tex]")
     table: str | None = option(None, "only this table of a paper, ours beside it; e.g. finecliper-supervised")
+    published: bool = option(False, "the papers' tables whole, with every published figure, whatever was run")
     explain: int = option(0, "first compute, for N clips of a run of each method, why they were classified so (HTML)")
     clips: int = option(7, "clips shown with parsing, landmarks and caption, and with attention")
 
@@ -42,7 +44,7 @@ def run(config: Config) -> StageReport:
     """Write the report; MissingOutput when no run has been evaluated."""
     from fclip.engine.evaluate.aggregate import make_rows
     from fclip.files import atomic_write
-    from fclip.report.evaluated import find_evaluated, read_leak
+    from fclip.report.evaluated import read_leak
     from fclip.report.page.html import render_html
     from fclip.report.page.markup import render_latex, render_markdown
     from fclip.report.page.sections import result_sections
@@ -52,23 +54,36 @@ def run(config: Config) -> StageReport:
     kind = config.format or _format_of(config.out)
     table = find_table(config.table) if config.table else None
     rows, members = [], []
-    for row, group in make_rows(find_evaluated(config, config.runs)):
+    for row, group in make_rows(_evaluated(config)):
         if table is None or table.place(row) is not None:
             leak = read_leak(config.root / row.dataset)
             rows.append(replace(row, leak=leak.after.accuracy if leak else None))
             members.append(group)
-    if table is not None and not rows:
+    if table is not None and not rows and not (config.published and table.has_figures):
         raise FclipError(f"{config.root / 'runs'}: no evaluated run belongs to table {table.name}")
-    blocks = result_sections(rows, table)
+    blocks = result_sections(rows, table, published=config.published)
     if kind == "html":
         blocks += _html_sections(config, rows, members)
-    title = table.title if table else "Results of " + ", ".join(sorted({row.dataset for row in rows}))
+    results = ", ".join(sorted({row.dataset for row in rows}))
+    title = table.title if table else f"Results of {results}" if rows else "Published figures"
     render = {"html": render_html, "markdown": render_markdown, "latex": render_latex}[kind]
     out = config.out or Path(f"report{ENDINGS[kind]}")
     with atomic_write(out) as temp:
         temp.write_text(render(title, blocks), encoding="utf-8")
     counts = {"runs": sum(map(len, members)), "rows": len(rows)}
     return StageReport("report", out, counts, {"results": [as_json(row) for row in rows]})
+
+
+def _evaluated(config: Config) -> list[Evaluated]:
+    """The evaluated runs; none are needed where the published figures are asked for."""
+    from fclip.report.evaluated import find_evaluated
+
+    try:
+        return find_evaluated(config, config.runs)
+    except MissingOutput:
+        if config.published and not config.runs:
+            return []
+        raise
 
 
 def _format_of(out: Path | None) -> str:
@@ -81,6 +96,8 @@ def _html_sections(config: Config, rows: Sequence[Row], members: Sequence[Sequen
     from fclip.report.logs import read_log
     from fclip.report.page.sections import explanation_sections, plot_sections, training_sections
 
+    if not rows:
+        return []
     folders = [[member.folder for member in group if member.folder] for group in members]
     blocks = plot_sections(rows)
     logs = [[log for folder in group if (log := read_log(folder / "metrics.jsonl"))] for group in folders]

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from fclip.engine.evaluate.aggregate import make_rows
 from fclip.engine.evaluate.predictions import PredictionTable
-from fclip.engine.evaluate.results import RunFacts, make_result
+from fclip.engine.evaluate.results import Row, RunFacts, make_result
 from fclip.engine.train.run_folder import RunFolder
 from fclip.files import sha256_file
 from fclip.records import CaptionSource
-from fclip.report.evaluated import OUTPUTS, RECORD, EvaluationRecord
+from fclip.report.evaluated import OUTPUTS, RECORD, EvaluationRecord, find_evaluated
+from fclip.report.page.blocks import Cell, Table
 from fclip.schema import write_record
+from fclip.stages.report import Config
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 MODALITIES = {
@@ -63,6 +66,16 @@ def write_run(root: Path, variant: str, fold: str, seed: int, **facts: Any) -> P
     return folder
 
 
+def rows_of(root: Path, **options: Any) -> list[Row]:
+    """The rows of all runs below `root`."""
+    return [row for row, _ in make_rows(find_evaluated(Config(root=root, **options), ()))]
+
+
+def column(table: Table, name: str) -> list[Cell]:
+    """A column of a table by its name."""
+    return [row[list(table.head).index(name)] for row in table.rows]
+
+
 def write_comparison(root: Path, folds: int = 2, seeds: int = 2) -> None:
     """Runs of the four variants, an ablation, fixed weights, test-set selection, a transfer and an in-domain one."""
     skills = {"base": 0.6, "star": 0.66, "dagger": 0.68, "star-dagger": 0.72}
@@ -72,8 +85,8 @@ def write_comparison(root: Path, folds: int = 2, seeds: int = 2) -> None:
                 captions = CaptionSource("template", False) if "dagger" in variant else None
                 write_run(root, variant, fold, seed, skill=skill, captions=captions)
     write_run(root, "base", "1", 0, name="demo7-scale-0.3-fold1-seed0", set=("scale=0.3",))
-    fixed = ("fusion_weights=[1,1,1,1]",)
-    write_run(root, "star-dagger", "1", 0, name="demo7-weights-1111-fold1-seed0", set=fixed, skill=0.6)
+    fixed = ("fusion_weights=video=0.3",)
+    write_run(root, "star-dagger", "1", 0, name="demo7-video-0.3-fold1-seed0", set=fixed, skill=0.6)
     write_run(root, "dfer-clip", "1", 0, selection="best-on-test", trainable=3_000_000)
     blind = {"without": ("caption",), "checkpoint": None}
     transfer = {"skill": 0.4, **blind}

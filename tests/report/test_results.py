@@ -11,34 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.engine.evaluate import metrics
-from fclip.engine.evaluate.aggregate import format_rows, make_rows, pool_reliability
+from fclip.engine.evaluate.aggregate import format_rows, pool_reliability
 from fclip.engine.evaluate.bootstrap import FoldClips, fold_clips, rate_intervals
 from fclip.engine.evaluate.predictions import read_predictions
-from fclip.errors import UsageError
 from fclip.records import CaptionSource
 from fclip.report.evaluated import find_evaluated
 from fclip.report.logs import BINS, mean_curve, read_log
-from fclip.report.page.blocks import Flag, Heading, Table, Text
-from fclip.report.published import find_table, published_figures, published_methods, published_tables
+from fclip.report.page.blocks import Flag, Text
 from fclip.report.results import (
     caveats,
     method_name,
     pooled_table,
-    published_table,
     rests_on,
-    results_table,
     scene_tables,
 )
 from fclip.stages.report import Config
-from tests.report.runs import SEVEN, write_comparison, write_run
-
-
-def rows_of(root, **options):
-    return [row for row, _ in make_rows(find_evaluated(Config(root=root, **options), ()))]
-
-
-def column(table: Table, name: str):
-    return [row[list(table.head).index(name)] for row in table.rows]
+from tests.report.runs import column, rows_of, write_comparison, write_run
 
 
 def plain_bootstrap(true, predicted, classes, metric, draws=1500):
@@ -94,70 +82,6 @@ def test_intervals_hold_for_any_table(folds, pairs):
     clips = fold_clips([{str(i): (min(t, 4), p) for i, (t, p) in enumerate(pairs)}])
     for low, high in rate_intervals([clips] * folds, 5, draws=50):
         assert (np.isnan(low) and not pairs) or 0 <= low <= high <= 1
-
-
-def test_published_file_is_complete_and_names_real_variants():
-    from fclip.registry import VARIANTS
-
-    methods, tables = published_methods(), published_tables()
-    assert {m.variant for m in methods.values()} <= set(VARIANTS.names())
-    assert len(tables) == 15
-    assert all(table.rows for table in tables.values())
-    assert methods["star-dagger"].figures == {"dfew": [65.98, 76.21], "ferv39k": [45.22, 53.98], "mafw": [45.01, 56.91]}
-    assert methods["dagger-ferv39k"].figures == {"dfew": [55.13, 63.89]}
-    assert all(0 < value < 100 for m in methods.values() for pair in m.figures.values() for value in pair)
-    with pytest.raises(UsageError, match="finecliper-supervised"):
-        find_table("nonsense")
-
-
-def test_published_options_are_options_of_their_variants():
-    from fclip.registry import VARIANTS
-
-    for method in published_methods().values():
-        VARIANTS.make_options(method.variant, method.set)
-
-
-def test_published_figures_stand_only_beside_the_same_data_method_and_clip(tmp_path):
-    real = {"dataset": "dfew", "clip": "ViT-B-16"}
-    write_run(tmp_path, "base", "1", 0, **real)
-    write_run(tmp_path, "base", "1", 0, **real, name="scaled", set=("scale=0.3",))
-    write_run(tmp_path, "base", "1", 0, **real, name="other", set=("scale=0.4",))
-    write_run(tmp_path, "star", "1", 0, dataset="dfew", clip="ViT-B-32")
-    write_run(tmp_path, "dagger", "1", 0, **real, name="mafw-to-dfew", source="mafw", without=("caption",))
-    write_run(tmp_path, "base", "1", 0, dataset="demo7")
-    pairs = make_rows(find_evaluated(Config(root=tmp_path), ()))
-    by_name = {group[0].result.run: row for row, group in pairs}
-    quoted = {name: found[1] for name, row in by_name.items() if (found := published_figures(row))}
-    assert quoted == {"dfew-base-fold1-seed0": [62.81, 72.86], "scaled": [62.51, 72.68], "mafw-to-dfew": [52.26, 62.03]}
-    table = results_table(list(by_name.values()))
-    assert sorted(v for v in column(table, "published WAR") if v) == [62.03, 72.68, 72.86]
-    bases = column(table, "published figures rest on")
-    assert sum("captioner was shown the label" in (basis or "") for basis in bases) == 1
-
-
-def test_a_papers_table_has_its_order_ours_and_what_we_did_not_run(tmp_path):
-    for variant in ("star-dagger", "base"):
-        write_run(tmp_path, variant, "1", 0, dataset="dfew", clip="ViT-B-16")
-    blocks = published_table(find_table("finecliper-supervised"), rows_of(tmp_path))
-    table = next(block for block in blocks if isinstance(block, Table))
-    assert column(table, "method")[:3] == ["DFER-CLIP", "FineCLIPER", "FineCLIPER*"]
-    assert column(table, "published WAR") == [71.25, 72.86, 75.05, 75.01, 76.21, 78.93]
-    assert [value is None for value in column(table, "WAR")] == [True, False, True, True, False, True]
-    assert column(table, "rests on")[0] == "not run"
-
-
-def test_a_papers_table_on_rendered_faces_quotes_nothing(tmp_path):
-    write_comparison(tmp_path, folds=1, seeds=1)
-    rows = rows_of(tmp_path)
-    for name, lines in {"supervised": 5, "scale": 2, "fusion": 2, "zeroshot": 3}.items():
-        blocks = published_table(find_table(f"finecliper-{name}"), rows)
-        table = next(block for block in blocks if isinstance(block, Table))
-        assert len(table.rows) == lines, name
-        assert "published WAR" not in table.head
-        assert any(isinstance(block, Text) and "rendered" in block.text for block in blocks)
-    recall = next(b for b in published_table(find_table("finecliper-classes"), rows) if isinstance(b, Table))
-    assert list(recall.head)[1:8] == list(SEVEN)
-    assert published_table(find_table("dfer-clip-position"), [r for r in rows if r.variant == "base"]) == []
 
 
 def test_what_flatters_is_flagged(tmp_path):
@@ -246,17 +170,3 @@ def test_curves_are_means_over_runs_and_survive_torn_logs(tmp_path):
     assert np.allclose(np.array(values), np.array(steps) + 1)
     assert mean_curve([log], "weight_frames") is None
     assert read_log(tmp_path / "missing.jsonl") == []
-
-
-def test_headings_of_papers_tables_only_with_real_data(tmp_path):
-    from fclip.report.page.sections import result_sections
-
-    write_comparison(tmp_path, folds=1, seeds=1)
-    assert [b.text for b in result_sections(rows_of(tmp_path), None) if isinstance(b, Heading)] == [
-        "Results",
-        "Recall of each class",
-    ]
-    for variant in ("base", "star"):
-        write_run(tmp_path, variant, "1", 0, dataset="dfew", clip="ViT-B-16")
-    headings = [b.text for b in result_sections(rows_of(tmp_path), None) if isinstance(b, Heading)]
-    assert "FineCLIPER, Table 1: supervised" in headings

@@ -1,5 +1,5 @@
-"""The plots of a report: confusion matrix, recall, reliability, parameters against WAR (the paper's Fig. 7), adaptive
-against fixed fusion weights (Fig. 8), training curves, fusion weights over training.
+"""The plots of a report: confusion matrix, recall, reliability, parameters against WAR (the paper's Fig. 7), a fixed
+fusion weight against adaptive ones (Fig. 8), training curves, fusion weights over training.
 
 Each takes plain values and gives SVG text; rates are fractions in [0, 1] and drawn in percent.
 """
@@ -114,15 +114,18 @@ def curves_plot(curves: Mapping[str, Points], what: str, from_zero: bool = False
 
 
 def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[str, tuple[int, float]]) -> str:
-    """Trained parameters against WAR (Fig. 7): {method: (parameters, WAR)}; published points are hollow."""
+    """Trained parameters against WAR (Fig. 7): {method: (parameters, WAR)}; published points are grey and
+    hollow, with their names beside them."""
     from matplotlib.ticker import LogLocator
 
-    with canvas(2.6 + legend_height([*points, *published])) as drawn:
+    with canvas(2.6 + 0.1 * len(published) + legend_height(points)) as drawn:
         axes = drawn.axes
-        for values, face in ((points, None), (published, "none")):
-            for index, (name, (parameters, war)) in enumerate(values.items()):
-                look = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "linestyle": "none", "label": name}
-                axes.plot(parameters / 1e6, 100 * war, markerfacecolor=face or COLOURS[index % 8], **look)
+        for index, (name, (parameters, war)) in enumerate(points.items()):
+            look = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "linestyle": "none", "label": name}
+            axes.plot(parameters / 1e6, 100 * war, **look)
+        for name, (parameters, war) in published.items():
+            axes.plot(parameters / 1e6, 100 * war, "o", color="#888888", markerfacecolor="none", markersize=4)
+            axes.annotate(f" {short(name)}", (parameters / 1e6, 100 * war), color="#888888", va="center")
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -135,20 +138,24 @@ def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[
         return drawn.svg()
 
 
-def weights_plot(bars: Sequence[tuple[str, float, float]]) -> str:
-    """Adaptive against fixed fusion weights (Fig. 8): (weights, UAR, WAR) a row."""
-    with canvas(1.0 + 0.42 * len(bars)) as drawn:
+def weights_plot(
+    fixed: Sequence[tuple[float, float, float]], adaptive: tuple[float, float] | None, modality: str
+) -> str:
+    """UAR and WAR against the fixed weight of a modality, dashed those of adaptive weights (Fig. 8).
+
+    fixed: (weight, UAR, WAR) a run, in order of the weight; adaptive: (UAR, WAR), None where it was not run.
+    """
+    weights = [row[0] for row in fixed]
+    with canvas(2.4 + legend_height(["UAR", "WAR"])) as drawn:
         axes = drawn.axes
-        places = np.arange(len(bars))
         for index, name in enumerate(("UAR", "WAR")):
-            values = [100 * bar[1 + index] for bar in bars]
-            axes.barh(places + 0.36 * (index - 0.5), values, 0.34, label=name, color=COLOURS[index])
-            for place, value in zip(places, values, strict=True):
-                axes.text(value, place + 0.36 * (index - 0.5), f" {value:.1f}", va="center")
-        axes.set_yticks(places, [short(bar[0]) for bar in bars])
-        axes.invert_yaxis()
-        axes.margins(x=0.12)
-        axes.set_xlabel("%")
+            values = [100 * row[1 + index] for row in fixed]
+            axes.plot(weights, values, marker=MARKERS[index], color=COLOURS[index], label=name)
+            if adaptive is not None:
+                axes.axhline(100 * adaptive[index], color=COLOURS[index], linestyle="--", linewidth=1)
+        axes.grid()
+        axes.set_xlabel(f"weight of {short(modality)}")
+        axes.set_ylabel("%")
         legend_below(axes)
         return drawn.svg()
 
@@ -156,13 +163,14 @@ def weights_plot(bars: Sequence[tuple[str, float, float]]) -> str:
 def similarity_plot(classes: Sequence[str], positive: np.ndarray, negative: np.ndarray) -> str:
     """Similarity of one modality to the positive (filled) and negative (hollow) text of the true class (Fig. 5).
 
-    positive and negative (C,): mean cosines over the clips of each class, nan where it has none. A class is drawn in
-    blue where the positive text is the nearer one, as it should be, else in orange.
+    positive and negative (C,): mean cosines over the clips of each class, nan where it has none; negative nan for a
+    model without negative texts. A class is drawn in blue where the positive text is the nearer one, as it should be,
+    else in orange.
     """
     rows = np.arange(len(classes))
     with canvas(0.8 + 0.27 * len(classes)) as drawn:
         axes = drawn.axes
-        for colour, chosen in ((COLOURS[0], positive >= negative), (COLOURS[5], positive < negative)):
+        for colour, chosen in ((COLOURS[0], ~(positive < negative)), (COLOURS[5], positive < negative)):
             axes.hlines(rows[chosen], negative[chosen], positive[chosen], color=colour, alpha=0.5)
             axes.plot(negative[chosen], rows[chosen], "o", markerfacecolor="none", color=colour)
             axes.plot(positive[chosen], rows[chosen], "o", color=colour)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fclip.engine.evaluate.results import Row
+from fclip.report.comparison import published_table
 from fclip.report.explanations import Explanations, attention_pictures, class_similarities
 from fclip.report.logs import Log, logged_names, mean_curve
 from fclip.report.page.blocks import Block, Heading, Picture, Pictures, Text
@@ -19,33 +20,39 @@ from fclip.report.page.plots import (
     similarity_plot,
     weights_plot,
 )
-from fclip.report.published import PublishedTable, published_figures, published_tables
+from fclip.report.published import DATASETS, PublishedTable, find_table, published_tables
 from fclip.report.results import (
     caveats,
     data_name,
     is_in_domain,
     method_name,
     pooled_table,
-    published_table,
     recall_table,
     results_table,
     row_names,
     scene_tables,
 )
-from fclip.schema import JsonValue
 
 SERIES = 8  # lines in one plot: as many as there are colours
 
 
-def result_sections(rows: Sequence[Row], table: PublishedTable | None) -> list[Block]:
-    """One paper's table; or the table of all results, those of the papers that ours repeat, and recall by class."""
+def result_sections(rows: Sequence[Row], table: PublishedTable | None, *, published: bool = False) -> list[Block]:
+    """One paper's table; or the table of all results, those of the papers that ours repeat, and recall by class.
+
+    `published`: the papers' tables whole, whatever was run.
+    """
     if table is not None:
-        return [*published_table(table, rows), *caveats(rows)]
-    blocks: list[Block] = [Heading("Results"), results_table(rows), *caveats(rows), *pooled_table(rows)]
-    if any(published_figures(row) for row in rows):
+        return [*published_table(table, rows, everything=published), *caveats(rows)]
+    blocks: list[Block] = []
+    if rows:
+        blocks += [Heading("Results"), results_table(rows), *caveats(rows), *pooled_table(rows)]
+    if published or any(row.dataset in DATASETS for row in rows):
         for each in published_tables().values():
-            if sum(each.place(row) is not None for row in rows) > 1 and not each.recall:
-                blocks += [Heading(each.title), *published_table(each, rows)]
+            if published or sum(each.place(row) is not None for row in rows) > 1:
+                found = published_table(each, rows, everything=published)
+                blocks += [Heading(each.title), *found] if found else []
+    if not rows:
+        return blocks
     blocks.append(Heading("Recall of each class"))
     for data, group in by_data(rows).items():
         blocks += [recall_table(group, row_names(group), data), *scene_tables(group, row_names(group))]
@@ -97,41 +104,43 @@ def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Pi
     supervised = [(n, r) for n, r in zip(names, group, strict=True) if r.trainable and r.source is None]
     trained = {name: (row.trainable or 0, row.war) for name, row in supervised}
     if len(trained) > 1:
-        plot = parameters_plot(trained, published_points(group))
+        plot = parameters_plot(trained, published_points(dataset))
         pictures.append(Picture(plot, f"Trained parameters against WAR, {few}; hollow: published"))
     return pictures
 
 
-def published_points(rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
-    """Published (parameters, WAR) of the methods that `rows` repeat, by method."""
-    points = {}
-    for row in rows:
-        found = published_figures(row)
-        if found and found[0].parameters:
-            points[f"{method_name(row)}, published"] = (found[0].parameters, found[1][1] / 100)
-    return points
+def published_points(dataset: str) -> dict[str, tuple[int, float]]:
+    """Published (parameters, WAR) on a data set of all methods whose parameters are printed, by method (Fig. 7)."""
+    return {
+        row.label: (row.millions * 1_000_000, row.figures[dataset][1] / 100)
+        for row in find_table("finecliper-supervised").rows
+        if row.millions and dataset in row.figures
+    }
 
 
 def weight_pictures(rows: Sequence[Row]) -> list[Picture]:
-    """Fig. 8 of every method that was run with adaptive and with fixed fusion weights."""
+    """Fig. 8 of every method that was run with adaptive weights and with that of one modality fixed at several."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         others = {name: value for name, value in row.options.items() if name != "fusion_weights"}
         groups.setdefault(f"{data_name(row)}, {method_name(replace(row, options=others))}, {row.clip}", []).append(row)
     pictures = []
     for name, group in groups.items():
-        adaptive = [row for row in group if "fusion_weights" not in row.options]
-        fixed = [row for row in group if "fusion_weights" in row.options]
-        if adaptive and fixed:
-            bars = [("adaptive", row.uar, row.war) for row in adaptive]
-            bars += [(_joined(row.options["fusion_weights"]), row.uar, row.war) for row in fixed]
-            order = " : ".join(adaptive[0].modalities[0].split("+")) if adaptive[0].modalities else ""
-            pictures.append(Picture(weights_plot(bars), f"{name}; weights of {order}"))
+        adaptive = next((row for row in group if "fusion_weights" not in row.options), None)
+        for modality in sorted({_fixed(row)[0] for row in group} - {""}):
+            fixed = sorted((_fixed(row)[1], row.uar, row.war) for row in group if _fixed(row)[0] == modality)
+            line = (adaptive.uar, adaptive.war) if adaptive else None
+            if line or len(fixed) > 1:
+                rest = f"weight of {modality} fixed, the rest split evenly; dashed: adaptive weights"
+                pictures.append(Picture(weights_plot(fixed, line, modality), f"{name}; {rest}"))
     return pictures
 
 
-def _joined(weights: JsonValue) -> str:
-    return " : ".join(map(str, weights)) if isinstance(weights, (list, tuple)) else str(weights)
+def _fixed(row: Row) -> tuple[str, float]:
+    """The modality whose weight is fixed and the weight (`fusion_weights=video=0.3`); ("", 0) for other weights."""
+    given = row.options.get("fusion_weights")
+    name, equals, share = given.partition("=") if isinstance(given, str) else ("", "", "")
+    return (name, float(share)) if equals else ("", 0.0)
 
 
 def training_sections(rows: Sequence[Row], logs: Sequence[Sequence[Log]]) -> list[Block]:
