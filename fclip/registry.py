@@ -186,6 +186,7 @@ def _variants() -> list[Row]:
         row("linear-probe", heads, "NoOptions", "linear classifier on frozen CLIP features"),
         row("finetune", heads, "FinetuneOptions", "the whole image tower of CLIP, fine-tuned"),
         row("signals", f"{_BASELINES}.signals", "SignalsOptions", "expression signals, logistic regression; no CLIP"),
+        row("signals-probe", f"{_BASELINES}.signals_probe", "SignalsOptions", "the same with frozen CLIP features"),
         row("zeroshot-clip", heads, "ZeroshotOptions", "CLIP as it is; nothing to train"),
         row("zeroshot-farl", heads, "ZeroshotOptions", "CLIP with FaRL's weights, as it is; nothing to train"),
         row("coop", f"{_BASELINES}.coop", "CoopOptions", "CoOp (IJCV 2022): learned prompts"),

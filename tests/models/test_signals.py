@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from fclip.cli.app import app
 from fclip.data.storage.shards import read_shard
 from fclip.engine.batches.prepare import InputPreparer
-from fclip.errors import FclipError
+from fclip.errors import FclipError, UsageError
 from fclip.models import create_model, load_model
 from fclip.models.baselines.signals import STRENGTHS, choose_strength, summarise
 from fclip.models.checkpoint import load_checkpoint, save_checkpoint
@@ -79,7 +79,33 @@ def test_fits_the_same_bytes_again_and_is_read_back(tmp_path: Path) -> None:
     assert loaded.signal_names == tuple(NAMES) and loaded.modalities == ("signals",)
     assert torch.equal(loaded(batch).logits, model(batch).logits)
     state, meta = load_checkpoint(tmp_path / "one.safetensors")
-    assert set(state) == {"weight", "bias", "mean"} and meta["options"] == {"signals": NAMES}
+    assert set(state) == {"weight", "bias", "mean"} and meta["options"] == {"signals": NAMES, "strength": 0.0}
+
+
+def test_probe_adds_what_the_frames_show(tmp_path: Path) -> None:
+    """Where signals say nothing of the class and the frames do; frames without a face are left out of the mean."""
+    batch, infos = clips()
+    labels = batch["labels"]
+    batch["signals"][:, :, 2] -= 4 * labels[:, None]
+    batch["signals"][:, 3] = 0  # no face in the last frame
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(labels), 4, 3, 80, 80, generator=generator)
+    batch["frames"] = 0.2 * noise + (labels - 1.0)[:, None, None, None, None]
+    batch["frames"][:, 3] = noise[:, 3]
+    alone, _ = fitted(batch, infos)
+    model = create_model("signals-probe", "tiny", CLASSES, 4, strength=0.01).eval()
+    assert model.fit([(batch, infos)], 0)["C"] == 0.01, "given, so not searched for"
+    share = [float((each(batch).logits.argmax(1) == labels).float().mean()) for each in (alone, model)]
+    assert share[0] < 0.7 < 0.95 < share[1]
+    cached = {name: values for name, values in batch.items() if name != "frames"}
+    cached["frame_features"] = model.frozen_encoders()["frames"].encode(batch["frames"])
+    assert torch.equal(model(cached).logits, model(batch).logits)
+    save_checkpoint(tmp_path / "probe.safetensors", model)
+    loaded = load_model(tmp_path / "probe.safetensors")
+    assert set(load_checkpoint(tmp_path / "probe.safetensors")[0]) == {"weight", "bias", "mean"}
+    assert torch.equal(loaded(batch).logits, model(batch).logits)
+    with pytest.raises(UsageError, match="strength"):
+        create_model("signals-probe", "tiny", CLASSES, strength=-1.0)
 
 
 def test_constant_signals_and_clips_without_a_face() -> None:

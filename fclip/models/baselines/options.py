@@ -90,9 +90,14 @@ class EmoclipOptions:
 
 @dataclass(frozen=True)
 class SignalsOptions:
-    """Options of signals."""
+    """Options of signals and signals-probe."""
 
     signals: tuple[str, ...] = option((), "names of the signals in order [those of the training clips]", output=True)
+    strength: float = option(0.0, "C of the logistic regression; 0 = by cross-validation", output=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < float("inf"):
+            raise UsageError(f"option strength={self.strength}; it must be 0 or more")
 
 
 @dataclass(frozen=True)

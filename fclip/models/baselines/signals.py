@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-8, -1))  # C: 1e-4 to 1e-1 in half decades
 FOLDS = 5
 STATISTICS = 3  # level, range, trend
+NO_FRAMES = Preprocess(image_size=32)  # of a model that does not look at them
 NEVER = 50.0  # how far the logit of a class without a clip lies below the others
 
 
@@ -38,21 +39,33 @@ class Signals(ExpressionModel):
     """Statistics of signals -> classes. It fits itself: `fit` sets the weights, the names and with them the width.
 
     weight (C, F) holds the division by the features' standard deviation; mean (F,) is what a clip without any face
-    is taken to have, so that its logits are the bias (C,).
+    is taken to have, so that its logits are the bias (C,). Of `extra` features beside the statistics a subclass says
+    in `read_extra` what they are.
     """
 
     fits_itself = True
     mean: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec, ("signals",), Preprocess(image_size=32))  # it does not look at frames
+    def __init__(
+        self,
+        spec: ModelSpec,
+        modalities: tuple[str, ...] = ("signals",),
+        preprocess: Preprocess | None = NO_FRAMES,
+        extra: int = 0,
+    ) -> None:
+        super().__init__(spec, modalities, preprocess)
+        self.extra = extra
         self._set_names(spec.options.signals, torch.device("cpu"))
+
+    def read_extra(self, batch: dict[str, Tensor]) -> Tensor:
+        """Features of the clips beside the statistics, (B, extra)."""
+        return batch["signals"].new_zeros(len(batch["signals"]), 0)
 
     def _set_names(self, names: Sequence[str], device: torch.device) -> None:
         """Read signals of these names, with weights 0."""
         self.signal_names = tuple(names)
         self.options["signals"] = list(names)
-        width = STATISTICS * merging(self.signal_names).shape[1]
+        width = STATISTICS * merging(self.signal_names).shape[1] + self.extra
         self.weight = nn.Parameter(torch.zeros(len(self.classes), width, device=device))
         self.bias = nn.Parameter(torch.zeros(len(self.classes), device=device))
         self.register_buffer("mean", torch.zeros(width, device=device))
@@ -63,18 +76,21 @@ class Signals(ExpressionModel):
                 f"variant {self.variant} needs signals and the clips have none; "
                 "run fclip face-analyze and fclip pack again (and leave out --without signals)"
             )
-        features, seen = summarise(batch["signals"], self.signal_names)  # (B, F), (B,)
+        statistics, seen = summarise(batch["signals"], self.signal_names)  # (B, 3 S'), (B,)
+        features = torch.cat([statistics, self.read_extra(batch).double()], dim=1)  # (B, F)
         centred = torch.where(seen[:, None], features - self.mean.double(), 0.0)
         logits = (centred @ self.weight.double().T + self.bias.double()).float()  # (B, C)
         return classify(logits, features.float(), batch.get("labels"), "signals")
 
     def trainable_state(self) -> dict[str, Tensor]:
         """All that `fit` sets."""
-        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        return {name: getattr(self, name).detach() for name in ("weight", "bias", "mean")}
 
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        check_state(state, self.state_dict(), f"checkpoint of variant {self.variant}")
-        self.load_state_dict(state)
+        own = self.trainable_state()
+        check_state(state, own, f"checkpoint of variant {self.variant}")
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
 
     @torch.no_grad()
     def fit(self, batches: TrainingBatches, seed: int) -> JsonObject:
@@ -117,8 +133,10 @@ class Signals(ExpressionModel):
         mean, deviation = features.mean(0), features.std(0)
         used = deviation > 1e-9 * np.maximum(1.0, np.abs(mean))
         scaled = (features[:, used] - mean[used]) / deviation[used]
+        strength, uar = self.options["strength"], None
         with threadpool_limits(1):  # sums in one order, so that the bytes are the same on every machine
-            strength, uar = choose_strength(scaled, targets, groups, seed)
+            if not strength:
+                strength, uar = choose_strength(scaled, targets, groups, seed)
             weight, bias = _logistic(scaled, targets, strength, len(self.classes))
         whole = np.zeros((len(weight), len(used)))
         whole[:, used] = weight / deviation[used]
