@@ -3,7 +3,8 @@
 Symmetric InfoNCE (Radford et al., 2021) between a clip's feature, the mean over its frames, and a text of it. Of a
 rendered clip that is a caption of facial movement or, rarely, one in an annotator's words, which may name the
 expression; of a real face fclip's own template caption or its label. A small vision transformer learns little from
-that alone in minutes, so its image tower starts with simpler tasks, see `Hints`.
+that alone in minutes, so its image tower starts with simpler tasks, see `Hints`. Three parts: the image tower on
+rendered frames, both towers on rendered clips, both towers on rendered clips and real faces together.
 """
 
 from __future__ import annotations
@@ -27,21 +28,26 @@ from .lite import usual_signals
 from .pool import Pool, class_names
 from .real import RealFaces
 from .tiny_crops import Crops, joined, real_crops, rendered_crops
-from .tiny_texts import MORE_WORDS, PROMPT, clip_texts, face_texts, mirrored, part_of
+from .tiny_texts import MORE_WORDS, PROMPT, clip_texts, face_texts, label_prompts, mirrored, part_of
 
-IMAGE_STEPS, IMAGES, REAL_IMAGES = 1800, 32, 64  # first part, the image tower alone: steps, images of a batch
-STEPS, CLIPS, FRAMES, FACES = 900, 56, 2, 40  # second part, both towers: steps, clips, frames of each, real faces
-HUMAN = 0.05  # how often a text is in an annotator's words; more makes zero-shot as good as training on labels
+IMAGE_STEPS, IMAGES = 1800, 32  # first part: steps, images of a batch
+STEPS, CLIPS, FRAMES = 900, 56, 2  # second part: steps, clips, frames of each
+REAL_STEPS, FACES = 3300, 48  # third part: steps, real faces of a batch beside the clips
+HUMAN, REAL_HUMAN = 0.05, 0.06  # how often a text of a rendered clip may name its expression; with real faces
 NAMED = 0.4  # how often the text of a real face is its label
 RARITY, LEAST_COUNT = 0.7, 100  # power of `rarity`
 LABEL_WEIGHT = 0.5  # of the labels of real faces, beside the other tasks
-FIRST_SCALE, LAST_SCALE = 14.0, 100.0  # of the cosines, rising during training; 1 / 0.01 is what the method uses
+LR, REAL_LR = 1.5e-3, 1e-3  # of the second and the third part
+FIRST_SCALE, LATER_SCALE, LAST_SCALE = 14.0, 53.0, 100.0  # of the cosines, rising in the second and the third part
 
 
 class TinyTrainer:
     """Both towers, the tasks beside the contrast and all that batches are drawn from."""
 
-    def __init__(self, pool: Pool, real: RealFaces | None, seed: int, texts: Any = None) -> None:
+    def __init__(
+        self, pool: Pool, real: RealFaces | None, seed: int, texts: Any = None, start: dict[str, Tensor] | None = None
+    ) -> None:
+        """`texts`: those of the real faces, if they are known; `start`: a full state dict to go on from."""
         torch.manual_seed(seed)
         self.random = torch.Generator().manual_seed(seed)
         self.pool, self.real = pool, real
@@ -50,6 +56,10 @@ class TinyTrainer:
         self.clip_texts = [
             clip_texts(pool, row, np.random.default_rng([seed, row])) for row in range(len(pool.scripts))
         ]
+        for row, script in enumerate(
+            pool.scripts if real else ()
+        ):  # beside people, label prompts tell the same of both
+            self.clip_texts[row]["human"] += label_prompts(script.label)
         self.face_texts = texts or [face_texts(real, row) for row in range(len(real.labels) if real else 0)]
         styles = [*self.clip_texts, *self.face_texts]
         self.ids = keep_rows(
@@ -61,17 +71,15 @@ class TinyTrainer:
         if real is not None:
             self.weights = torch.from_numpy(rarity(real.labels, RARITY, LEAST_COUNT))
             self.targets = torch.tensor([self.names.index(label) for label in real.labels])
-        good_start(self.model.visual, self.hints, joined(*self.pictures(600, 400 if real else 0)[0]))
+        crops = [self.rendered(600), *([self.faces(400)[1]] if real else [])]
+        good_start(self.model.visual, self.hints, joined(*crops))
+        if start is not None:
+            go_on_from(self.model, start, self.ids)
 
-    def pictures(self, rendered: int, real: int) -> tuple[list[Crops], Tensor]:
-        """Crops of random rendered frames and of random real faces, and the rows of the latter."""
-        rows = torch.randint(0, len(self.pool.frames), (rendered,), generator=self.random)
-        parts = [rendered_crops(self.pool, rows, chance(rendered, 0.5, self.random), self.random)]
-        chosen = torch.empty(0, dtype=torch.long)
-        if self.real is not None:
-            chosen, crops, _ = self.faces(real)
-            parts.append(crops)
-        return parts, chosen
+    def rendered(self, count: int) -> Crops:
+        """Crops of random rendered frames."""
+        rows = torch.randint(0, len(self.pool.frames), (count,), generator=self.random)
+        return rendered_crops(self.pool, rows, chance(count, 0.5, self.random), self.random)
 
     def faces(self, count: int) -> tuple[Tensor, Crops, Tensor]:
         """Random real faces: their rows, crops, and which are mirrored."""
@@ -88,48 +96,52 @@ class TinyTrainer:
 
     def look(self, _: float) -> Tensor:
         """Loss of a batch of the first part."""
-        parts, chosen = self.pictures(IMAGES, REAL_IMAGES)
-        features, loss = self.hints(self.model.visual, joined(*parts))
-        return loss + LABEL_WEIGHT * self.label_loss(features[IMAGES:], chosen)
+        return self.hints(self.model.visual, self.rendered(IMAGES))[1]
 
     def match(self, share: float) -> Tensor:
-        """Loss of a batch of the second part: the contrast of clips and texts, and half of the hints'."""
-        crops, texts = self.clips()
+        """Loss of a batch of the second or third part: the contrast of clips and texts, and half of the hints'."""
+        crops, texts, shown, told = self.clips()
         per_clip = len(crops.points) // len(texts)
         chosen = torch.empty(0, dtype=torch.long)
+        first = FIRST_SCALE
         if self.real is not None:
+            first = LATER_SCALE
             chosen, faces, flip = self.faces(FACES)
             crops = joined(crops, faces)
+            named = chance(FACES, NAMED, self.random).tolist()
+            labels = [str(self.real.labels[row]) for row in chosen.tolist()]
+            shown, told = shown + labels, told + [label * name for label, name in zip(labels, named, strict=True)]
             texts += [
-                self.text(self.face_texts[row], named, mirror)
-                for row, named, mirror in zip(
-                    chosen.tolist(), chance(FACES, NAMED, self.random).tolist(), flip.tolist(), strict=True
-                )
+                self.text(self.face_texts[row], name, mirror)
+                for row, name, mirror in zip(chosen.tolist(), named, flip.tolist(), strict=True)
             ]
-        same = torch.tensor([[mine == text for text in texts] for mine in texts])
         features, hint = self.hints(self.model.visual, crops)
         split = len(features) - len(chosen)
         clips = torch.cat([features[:split].unflatten(0, (-1, per_clip)).mean(1), features[split:]])  # (B, E)
         tokens = torch.searchsorted(self.ids, self.loaded.tokenizer(texts))
         text = functional.normalize(encode_by_length(self.model, tokens), dim=-1)
-        scale = FIRST_SCALE * (LAST_SCALE / FIRST_SCALE) ** share
-        contrast = info_nce(scale * functional.normalize(clips, dim=-1) @ text.T, same)
+        logits = first * (LAST_SCALE / first) ** share * functional.normalize(clips, dim=-1) @ text.T
+        contrast = info_nce(logits, no_pairs(texts, shown, told))
         return contrast + 0.5 * hint + LABEL_WEIGHT * self.label_loss(features[split:], chosen)
 
-    def clips(self) -> tuple[Crops, list[str]]:
-        """Some frames of random rendered clips, and a text of each clip."""
+    def clips(self) -> tuple[Crops, list[str], list[str], list[str]]:
+        """Some frames of random rendered clips, a text of each clip, the labels that they show and that these tell."""
         per_clip = len(self.pool.frames) // len(self.pool.scripts)
         clips = torch.randperm(len(self.pool.scripts), generator=self.random)[:CLIPS]
         middle = 1 - (torch.arange(per_clip) - (per_clip - 1) / 2).abs() / per_clip  # the apex is drawn more often
         weight = (middle**2).expand(len(clips), -1)
         chosen = torch.multinomial(weight, min(FRAMES, per_clip), generator=self.random)  # (B, T)
         frames = clips[:, None] * per_clip + chosen
-        flip, human = chance(len(clips), 0.5, self.random), chance(len(clips), HUMAN, self.random)
+        human = chance(len(clips), HUMAN if self.real is None else REAL_HUMAN, self.random)
+        flip = chance(len(clips), 0.5, self.random)
         texts = [
             self.text(self.clip_texts[clip], style, mirror)
             for clip, style, mirror in zip(clips.tolist(), human.tolist(), flip.tolist(), strict=True)
         ]
-        return rendered_crops(self.pool, frames.flatten(), flip.repeat_interleave(frames.shape[1]), self.random), texts
+        shown = [self.pool.scripts[clip].label for clip in clips.tolist()]
+        told = [label * tells for label, tells in zip(shown, human.tolist(), strict=True)]
+        crops = rendered_crops(self.pool, frames.flatten(), flip.repeat_interleave(frames.shape[1]), self.random)
+        return crops, texts, shown, told
 
     def text(self, styles: dict[str, list[str]], human: bool, mirror: bool) -> str:
         """A part of one of the texts, mirrored where the picture is."""
@@ -139,18 +151,29 @@ class TinyTrainer:
 
 
 def train_tiny(
-    pool: Pool, real: RealFaces | None = None, seed: int = 0, image_steps: int = IMAGE_STEPS, steps: int = STEPS
+    pool: Pool,
+    real: RealFaces | None = None,
+    seed: int = 0,
+    image_steps: int = IMAGE_STEPS,
+    steps: int = STEPS,
+    real_steps: int = REAL_STEPS,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Train on a pool made with `share` (see make_pool) and on real faces, where given; returns the full CLIP state
     dict and the trained token ids.
     """
-    trainer = TinyTrainer(pool, real, seed)
+    trainer = TinyTrainer(pool, None, seed)
     visual = [*trainer.model.visual.parameters(), *trainer.hints.parameters()]
     fit("tiny, image tower", visual, image_steps, trainer.look, 3e-3, 0.05)
-    trainer.model.logit_scale.requires_grad_(False)  # follows the schedule
-    both = [*trainer.model.parameters(), *trainer.hints.parameters()]
-    fit("tiny, both towers", both, steps, trainer.match, 1.5e-3, 0.05)
+    _fit_both("tiny, both towers", trainer, steps, LR)
+    if real is not None:
+        trainer = TinyTrainer(pool, real, seed, start=full_state(trainer.model, trainer.ids))
+        _fit_both("tiny, both towers, rendered and real", trainer, real_steps, REAL_LR)
     return full_state(trainer.model, trainer.ids), trainer.ids
+
+
+def _fit_both(name: str, trainer: TinyTrainer, steps: int, lr: float) -> None:
+    trainer.model.logit_scale.requires_grad_(False)  # follows the schedule
+    fit(name, [*trainer.model.parameters(), *trainer.hints.parameters()], steps, trainer.match, lr, 0.05)
 
 
 def keep_rows(model: Any, loaded: LoadedClip, texts: list[str]) -> Tensor:
@@ -169,6 +192,26 @@ def full_state(model: Any, ids: Tensor) -> dict[str, Tensor]:
     state["token_embedding.weight"] = torch.zeros(model.vocab_size, rows.shape[1]).index_copy(0, ids, rows)
     state["logit_scale"] = torch.tensor(math.log(LAST_SCALE))
     return state
+
+
+@torch.no_grad()
+def go_on_from(model: Any, state: dict[str, Tensor], ids: Tensor) -> None:
+    """Copy a full state dict into a model whose token embedding holds the rows `ids`; rows never trained stay."""
+    rows = state["token_embedding.weight"][ids]
+    known = rows.any(1)
+    model.load_state_dict(
+        {name: state.get(name, tensor) for name, tensor in model.state_dict().items()}
+        | {"token_embedding.weight": torch.where(known[:, None], rows, model.token_embedding.weight)}
+    )
+
+
+def no_pairs(texts: list[str], shown: list[str], told: list[str]) -> Tensor:
+    """Which of the (B, B) pairs of a picture and another's text are not to be told apart: where the texts are equal,
+    and where the text tells (`told`, "" where it names none) the label that the picture shows. Symmetric.
+    """
+    same = torch.tensor([[mine == other for other in texts] for mine in texts])
+    apart = torch.tensor([[word == label for word in told] for label in shown])
+    return same | apart | apart.T
 
 
 def encode_by_length(model: Any, tokens: Tensor) -> Tensor:

@@ -38,7 +38,12 @@ def face_texts(real: RealFaces, index: int) -> dict[str, list[str]]:
         signals[:, BLENDSHAPES:] * DEGREES,
     )
     text, _ = describe_track(track, np.zeros(1), (SIZE, SIZE))
-    return {"movement": [text], "human": [prompt.format(real.labels[index]) for prompt in PROMPTS]}
+    return {"movement": [text], "human": label_prompts(real.labels[index])}
+
+
+def label_prompts(label: str) -> list[str]:
+    """Texts that name a label and tell nothing else."""
+    return [prompt.format(label) for prompt in PROMPTS]
 
 
 def mirrored(text: str) -> str:

@@ -34,7 +34,7 @@ from examples.weights.real import (
     read_pictures,
     read_rows,
 )
-from examples.weights.tiny import info_nce, tiny_figures, train_tiny
+from examples.weights.tiny import info_nce, no_pairs, tiny_figures, train_tiny
 from examples.weights.tiny_crops import joined, real_crops, rendered_crops
 from examples.weights.tiny_texts import PROMPT, face_texts, mirrored, part_of
 from fclip.errors import FclipError
@@ -75,7 +75,7 @@ def test_make_lite_writes_a_loadable_file(tmp_path: Path, faces: RealFaces) -> N
 
 
 def test_make_tiny_writes_a_loadable_file(tmp_path: Path, faces: RealFaces) -> None:
-    figures = make_tiny(tmp_path, faces, clips=28, image_steps=2, steps=2)
+    figures = make_tiny(tmp_path, faces, clips=28, image_steps=2, steps=2, real_steps=2)
     assert figures["clips"] == 28
     state = load_tiny_state(tmp_path / "tiny.safetensors")
     assert state["token_embedding.weight"].shape == (49408, 128)
@@ -98,9 +98,11 @@ def test_training_is_repeatable_and_depends_on_the_seed_and_the_real_faces(large
 
 
 def test_training_of_tiny_is_repeatable(large: Pool, faces: RealFaces) -> None:
-    (one, ids), (two, _) = (train_tiny(large, faces, 0, image_steps=1, steps=1) for _ in range(2))
+    (one, ids), (two, _) = (train_tiny(large, faces, 0, 1, 1, real_steps=1) for _ in range(2))
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
     assert bool((ids.diff() > 0).all())
+    alone, _ = train_tiny(large, None, 0, 1, 1, real_steps=1)
+    assert not torch.equal(alone["visual.proj"], one["visual.proj"]), "the real faces have no part in it"
     assert math.isclose(float(one["logit_scale"].exp()), 100, rel_tol=1e-5)
 
 
@@ -187,6 +189,14 @@ def test_info_nce_leaves_out_the_same_text() -> None:
     expected = (first + second + third) / 6 + sum(down) / 6
     assert torch.allclose(info_nce(logits, same), expected)
     assert info_nce(logits, torch.eye(3, dtype=torch.bool)) > info_nce(logits, same)
+
+
+def test_a_named_label_is_no_wrong_text_of_what_shows_it() -> None:
+    """Rows: a happy clip; two happy faces, one of them named; an angry face."""
+    texts, shown, told = ["a", "b", "happy", "c"], ["happy", "happy", "happy", "anger"], ["", "", "happy", ""]
+    expected = torch.eye(4, dtype=torch.bool)
+    expected[2, :3] = expected[:3, 2] = True
+    assert torch.equal(no_pairs(texts, shown, told), expected)
 
 
 def test_mirrored_text_exchanges_sides() -> None:
