@@ -83,7 +83,7 @@ $(ROOT)/%/refined/manifest.json: $(ROOT)/%/captions/manifest.json
 	$(FCLIP) refine --dataset $* --report
 
 $(ROOT)/%/packed/manifest.json: $(ROOT)/%/frames/manifest.json $(ROOT)/%/faces/manifest.json $(ROOT)/%/refined/manifest.json
-	$(FCLIP) pack --dataset $*
+	$(FCLIP) pack --dataset $* $(PACK)
 
 packed = $(ROOT)/$(1)/packed/manifest.json
 

@@ -1,4 +1,4 @@
-"""The runs that answer `fclip predict FILE`: variant `signals` on labelled pictures of people, one run a back end.
+"""The runs that answer `fclip predict FILE`: variant `signals-probe` on pictures of people, one run a back end.
 
 A folder as in `real.py`: labels.csv (path, label, identity, and, if wanted, part) and the pictures. Parts are a
 function of the identity (`is_test`): the column `part`, else a fifth of the people by the sha256 of their names. The
@@ -10,7 +10,6 @@ that a user would give; training sees the training part only, and the card says 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import subprocess
@@ -20,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from examples.choose_clips import choose
 from fclip.files import atomic_write
 from fclip.models.checkpoint import find_checkpoint, load_checkpoint
 from fclip.tensors import write_tensors
@@ -43,15 +43,8 @@ LIMITS = (
 
 def chosen_rows(folder: Path) -> list[dict[str, str]]:
     """Rows of labels.csv of the six classes, both parts, with `part` filled in; at most MOST a class to train on."""
-    rows: list[dict[str, str]] = []
-    for test in (False, True):
-        part = [row for row in read_rows(folder, test) if row["label"] in CLASSES]
-        for name in CLASSES:
-            of_class = [row for row in part if row["label"] == name]
-            if not test:
-                of_class = sorted(of_class, key=lambda row: hashlib.sha256(row["path"].encode()).hexdigest())[:MOST]
-            rows += [row | {"part": "test" if is_test(row) else "train"} for row in of_class]
-    return sorted(rows, key=lambda row: row["path"])
+    rows = [row for test in (False, True) for row in read_rows(folder, test)]
+    return choose([row | {"part": "test" if is_test(row) else "train"} for row in rows], CLASSES, MOST)
 
 
 def write_source(folder: Path, work: Path, rows: list[dict[str, str]]) -> Path:
