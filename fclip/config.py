@@ -64,6 +64,8 @@ class Registry(Protocol):
 
     def options(self, name: str) -> type: ...
 
+    def weights(self, name: str) -> str: ...
+
     def all_options(self) -> dict[str, list[str]]: ...
 
     def table(self) -> list[dict[str, str]]: ...
@@ -90,6 +92,13 @@ class Config:
                 object.__setattr__(self, field, build_options(wanted, given or {}, name))
             elif not isinstance(given, wanted):
                 raise UsageError(f"{field}: these are not the options of {registry.kind} {getattr(self, choice)!r}")
+
+    def weights(self) -> list[str]:
+        """The weights (names of fclip.catalogue) that these options ask for; those whose file is given are not."""
+        given = {choice for field, choice, _ in choices(type(self)) if getattr(getattr(self, field), "weights", None)}
+        chosen = {c: r for c, r in choosers(type(self)).items() if c not in given}
+        names = {choice: getattr(self, choice) for choice in chosen}
+        return [w for c, name in names.items() if name not in (None, "none", "list") and (w := chosen[c].weights(name))]
 
 
 def choosers(cls: type[Config]) -> dict[str, Registry]:

@@ -131,19 +131,3 @@ def parse_json(data: bytes | str, where: str) -> Any:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def cache_folder() -> Path:
-    """The user's cache of downloaded files: $XDG_CACHE_HOME/fclip, by default ~/.cache/fclip."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fclip"
-
-
-def search_folders() -> list[Path]:
-    """Folders searched for weights, in order: $FCLIP_MODELS if it is set, then the cache."""
-    models = os.environ.get("FCLIP_MODELS")
-    return [*([Path(models)] if models else []), cache_folder()]
-
-
-def find_file(name: str) -> Path | None:
-    """The first file called `name` in the folders searched; None if there is none."""
-    return next((folder / name for folder in search_folders() if (folder / name).is_file()), None)

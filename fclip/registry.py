@@ -17,11 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fclip.catalogue import entry, find
 from fclip.config import NoOptions, build_options, close_names
 from fclip.errors import FclipError, MissingExtra, UsageError
-from fclip.files import find_file, resource_json
+from fclip.files import resource_json
 
 Thing = TypeVar("Thing", bound=Callable[..., Any])
+CLIP = "--clip"  # as a variant's weights: the CLIP that this option names
 
 
 def register(options: type = NoOptions, **properties: Any) -> Callable[[Thing], Thing]:
@@ -44,7 +46,7 @@ class Row:
     """A thing that comes with fclip: its name, where it lies (module:object), what it is and needs, for people.
 
     options: where its Options lie, if importing `path` is slow; package, extra: what must be installed, and the extra
-    of fclip that does it; weights: file that it needs; named: it serves several names and is told which.
+    of fclip that does it; weights: what it needs of fclip.catalogue; named: it serves several names and is told which.
     """
 
     name: str
@@ -105,6 +107,11 @@ class Registry:
         thing = self.find(name)
         return getattr(thing.func if isinstance(thing, partial) else thing, what, usual)
 
+    def weights(self, name: str) -> str:
+        """What the thing of this name needs of fclip.catalogue; "" for nothing, and for things of other packages."""
+        row = self._row(name)
+        return row.weights if row else ""
+
     def options(self, name: str) -> type:
         """The dataclass of its options; errors as `find`, but a package that is not installed is none."""
         self.check(name)
@@ -161,7 +168,8 @@ def _state(row: Row | None) -> str:
     """Whether a thing would run as things are, without a download."""
     if row and row.package and find_spec(row.package) is None:
         return "not installed"
-    return "no weights yet" if row and row.weights and find_file(row.weights) is None else "ready"
+    weights = entry(row.weights) if row and row.weights not in ("", CLIP) else None
+    return "no weights yet" if weights and find(weights) is None else "ready"
 
 
 # --- what comes with fclip ------------------------------------------------------------------------------------------
@@ -170,10 +178,10 @@ _FINECLIPER, _BASELINES = "fclip.models.finecliper", "fclip.models.baselines"
 
 
 def _variants() -> list[Row]:
-    def row(name: str, module: str, options: str, note: str) -> Row:
+    def row(name: str, module: str, options: str, note: str, weights: str = CLIP) -> Row:
         family, function = module.rpartition(".")[0], name.replace("-", "_")
         where = "fclip.config" if options == "NoOptions" else f"{family}.options"
-        return Row(name, f"{module}:{function}", note, f"{where}:{options}")
+        return Row(name, f"{module}:{function}", note, f"{where}:{options}", weights=weights)
 
     finecliper = f"{_FINECLIPER}.model"
     heads, video = f"{_BASELINES}.clip_heads", f"{_BASELINES}.video_networks"
@@ -185,19 +193,19 @@ def _variants() -> list[Row]:
         row("dfer-clip", f"{_BASELINES}.dfer_clip", "DferClipOptions", "DFER-CLIP (BMVC 2023)"),
         row("linear-probe", heads, "NoOptions", "linear classifier on frozen CLIP features"),
         row("finetune", heads, "FinetuneOptions", "the whole image tower of CLIP, fine-tuned"),
-        row("signals", f"{_BASELINES}.signals", "SignalsOptions", "expression signals, logistic regression; no CLIP"),
+        row("signals", f"{_BASELINES}.signals", "SignalsOptions", "expression signals, logistic regression", ""),
         row("signals-probe", f"{_BASELINES}.signals_probe", "SignalsOptions", "the same with frozen CLIP features"),
         row("zeroshot-clip", heads, "ZeroshotOptions", "CLIP as it is; nothing to train"),
-        row("zeroshot-farl", heads, "ZeroshotOptions", "CLIP with FaRL's weights, as it is; nothing to train"),
+        row("zeroshot-farl", heads, "ZeroshotOptions", "CLIP with FaRL's weights, as it is; nothing to train", "FaRL"),
         row("coop", f"{_BASELINES}.coop", "CoopOptions", "CoOp (IJCV 2022): learned prompts"),
         row("cocoop", f"{_BASELINES}.coop", "CocoopOptions", "CoCoOp (CVPR 2022): prompts that depend on the clip"),
         row("emoclip", f"{_BASELINES}.emoclip", "EmoclipOptions", "EmoCLIP (FG 2024): clips against captions"),
-        row("r3d-18", video, "VideoOptions", "ResNet-18 of 3D convolutions"),
-        row("r2plus1d-18", video, "VideoOptions", "ResNet-18 of (2+1)D convolutions"),
-        row("mc3-18", video, "VideoOptions", "ResNet-18, its first stage of 3D convolutions"),
-        row("s3d", video, "VideoOptions", "separable 3D Inception"),
-        row("resnet18-lstm", video, "VideoOptions", "ResNet-18 a frame, LSTM over the frames"),
-        row("resnet18-vit", video, "VideoOptions", "ResNet-18 a frame, transformer over the frames"),
+        row("r3d-18", video, "VideoOptions", "ResNet-18 of 3D convolutions", ""),
+        row("r2plus1d-18", video, "VideoOptions", "ResNet-18 of (2+1)D convolutions", ""),
+        row("mc3-18", video, "VideoOptions", "ResNet-18, its first stage of 3D convolutions", ""),
+        row("s3d", video, "VideoOptions", "separable 3D Inception", ""),
+        row("resnet18-lstm", video, "VideoOptions", "ResNet-18 a frame, LSTM over the frames", ""),
+        row("resnet18-vit", video, "VideoOptions", "ResNet-18 a frame, transformer over the frames", ""),
     ]
 
 
@@ -207,18 +215,18 @@ def _face_backends() -> list[Row]:
         Row(
             "facexformer",
             "fclip.faces.facexformer.backend:FaceXFormerBackend",
-            "its weights, fetched once (1.1 GB) or made by fclip convert --from facexformer; a GPU for speed",
+            "its weights, 1.1 GB (fclip fetch facexformer); a GPU for speed",
             options,
-            weights="facexformer.safetensors",
+            weights="facexformer",
         ),
         Row(
             "mediapipe",
             "fclip.faces.mediapipe.backend:MediaPipeBackend",
-            "pip install 'fclip[mediapipe]'; its model file, 4 MB, is downloaded once",
+            "pip install 'fclip[mediapipe]'; its model file, 4 MB (fclip fetch mediapipe)",
             options,
             package="mediapipe",
             extra="mediapipe",
-            weights="face_landmarker.task",
+            weights="mediapipe",
         ),
         Row(
             "lite",
@@ -240,7 +248,7 @@ def _captioners() -> list[Row]:
         Row("human", f"{package}.human:HumanCaptioner", "captions that came with the data set"),
         Row("openai", f"{package}.openai:OpenAICaptioner", "a server that speaks the OpenAI protocol (--base-url)"),
         *(
-            Row(model["name"], _HUB, f"{model['id']}: {model['note']}", named=True)
+            Row(model["name"], _HUB, f"{model['id']}: {model['note']}", weights=model["name"], named=True)
             for model in resource_json("captions/models.json")["models"]
         ),
     ]
@@ -248,7 +256,9 @@ def _captioners() -> list[Row]:
 
 def _hub_model(name: str) -> Row | None:
     """The row of a hub id (owner/name) or of a model's folder."""
-    return Row(name, _HUB, "", named=True) if "/" in name or Path(name).is_dir() else None
+    if Path(name).is_dir():
+        return Row(name, _HUB, "", named=True)
+    return Row(name, _HUB, "", weights=name, named=True) if "/" in name else None
 
 
 def _datasets() -> list[Row]:

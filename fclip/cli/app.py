@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from fclip import __version__
 from fclip.cli.options import make_command
 from fclip.config import Config, choosers, config_dict, field_types, resolve, unknown_name
-from fclip.errors import EXIT_FAILED, FclipError, one_line
+from fclip.errors import EXIT_FAILED, FclipError, UsageError, one_line
 from fclip.interrupts import EXIT_INTERRUPTED, interruptible, was_interrupted
 from fclip.runner.report import StageReport
 
@@ -36,7 +36,11 @@ COMMANDS = {
     "report": "fclip.stages.report",
     "inspect": "fclip.stages.inspect",
     "convert": "fclip.stages.convert",
+    "fetch": "fclip.cli.fetch",
 }
+
+
+_WRONG_USE: Any = typer.BadParameter.__base__  # typer's usage error has no public name of its own
 
 
 class StageGroup(TyperGroup):
@@ -123,6 +127,28 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
         typer.echo(f"fclip {command}: {one_line(message)}", err=True)
     if code:
         raise typer.Exit(code)
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """The configuration of a command line without the word fclip, as the command itself would have it; UsageError."""
+    if not arguments or arguments[0] not in COMMANDS:
+        raise unknown_name(arguments[0] if arguments else "", COMMANDS, "fclip", "command")
+    name, found = arguments[0], list[Config]()
+    module = importlib.import_module(COMMANDS[name])
+
+    def keep(flags: dict[str, Any], file: Path | None) -> None:
+        found.append(
+            resolve(module.Config, flags, command=name, commands=COMMANDS, file=file, elsewhere=_all_option_names)
+        )
+
+    command = make_command(name, module.Config, arguments[1:], keep, list(COMMANDS))
+    try:
+        command.main(list(arguments[1:]), standalone_mode=False)
+    except _WRONG_USE as error:
+        raise UsageError(f"fclip {name}: {error.format_message()}") from None
+    if not found:
+        raise UsageError(f"fclip {' '.join(arguments)}: shows help and does nothing; leave that option out")
+    return found[0]
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

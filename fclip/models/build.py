@@ -34,5 +34,7 @@ def create_model(
     if frames < 1:
         raise UsageError(f"frames must be at least 1, got {frames}")
     values = VARIANTS.make_options(variant, options)
+    if clip_weights is None and clip != "tiny":
+        clip_weights = getattr(build, "clip_weights", None)
     loaded = load_clip(clip, clip_weights) if getattr(build, "needs_clip", True) else NO_CLIP
     return cast(ExpressionModel, build(ModelSpec(variant, loaded, names, frames, values, longclip_weights)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, hash_of, option, options_of
 from fclip.data.storage.unfinished import Journal
+from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, FclipError
 from fclip.registry import CAPTIONERS
 from fclip.runner.report import StageReport
@@ -59,6 +60,7 @@ def run(config: Config) -> StageReport:
     folder = stage_input(config, "frames")
     if shows_labels(config) and not config.options.allow_test_labels:
         _refuse_test_labels(folder)
+    provide(config.weights())
     stage = CaptionStage(config)
     if stage.backend.expensive and not config.workers:
         config = dataclasses.replace(config, workers=1)  # it is busy enough, and a model fits into memory once

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fclip.config import CommonConfig, option
 from fclip.data.storage.folds import data_hash
+from fclip.engine.fetching import provide_for
 from fclip.errors import FclipError, MissingOutput, UsageError
 from fclip.runner.report import StageReport
 from fclip.runner.workspace import features_folder, find_dataset, require_folder
@@ -151,10 +152,13 @@ def find_runs(config: Config) -> list[Path]:
 
 def evaluate_path(config: Config, path: Path) -> Evaluated:
     """Evaluate a run, or a checkpoint file on the fold asked for."""
+    from fclip.models.checkpoint import read_info
     from fclip.report.evaluation import EvaluationOptions, evaluate
 
     subject, folder = _file_subject(config, path) if path.is_file() else (_run_subject(config, path), path)
     features = features_folder(config, subject.facts.dataset)
+    if subject.checkpoint:
+        provide_for(read_info(subject.checkpoint))
     options = EvaluationOptions(config.device, config.batch_size, config.workers, features)
     return evaluate(subject, options, folder, overwrite=config.overwrite)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, option, options_of
+from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, FclipError
 from fclip.registry import FACE_BACKENDS
 from fclip.runner.report import StageReport
@@ -53,9 +54,10 @@ class Config(ShardConfig):
 
 def run(config: Config) -> StageReport:
     """Analyse every shard."""
+    folder = stage_input(config, "frames")
+    provide(config.weights())
     from fclip.engine.batches.devices import choose_device, describe_device
 
-    folder = stage_input(config, "frames")
     out = stage_output(config, "faces")
     tasks = shard_tasks(folder, ".tar", "frames", config)
     stage = FacesStage(config)

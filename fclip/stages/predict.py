@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fclip.catalogue import listed
 from fclip.config import CommonConfig, option
+from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, UsageError
 from fclip.registry import CAPTIONERS, FACE_BACKENDS
 from fclip.runner.report import StageReport
@@ -74,6 +76,11 @@ class Config(CommonConfig):
         None, "write the video with boxes, landmarks, probabilities and timeline; of several videos, into this folder"
     )
 
+    def weights(self) -> list[str]:
+        """The weights of the things chosen, and of plain CLIP where it answers."""
+        plain = self.checkpoint is None and self.classes and self.clip_weights in (None, "openai")
+        return [*super().weights(), *([self.clip] if plain and self.clip in listed() else [])]
+
 
 def run(config: Config) -> StageReport:
     """Predict every video; one that cannot be read is reported and the rest goes on (exit 1)."""
@@ -83,7 +90,6 @@ def run(config: Config) -> StageReport:
         raise UsageError("name at least one video file or folder")
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a face detector: --crop lite or mediapipe")
-    from fclip.engine.predict.basis import basis
     from fclip.seeing.sources import find_sources, refuse_inputs
 
     sources = list(dict.fromkeys(find_sources(config.videos)))
@@ -91,6 +97,9 @@ def run(config: Config) -> StageReport:
     refuse_inputs([*drawn, *([config.out] if config.out else [])], sources)
     if config.out and config.out.suffix not in (".json", ".jsonl", ".csv"):
         raise UsageError(f"--out {config.out}: end it with .json, .jsonl or .csv")
+    provide(config.weights())
+    from fclip.engine.predict.basis import basis
+
     predictor, opened = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []

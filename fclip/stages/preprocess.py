@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fclip.config import ShardConfig, option, options_of
+from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, FclipError, UsageError
 from fclip.registry import DATASETS, FACE_BACKENDS
 from fclip.runner.report import StageReport
@@ -71,6 +72,7 @@ def run(config: Config) -> StageReport:
     """Validate the data set, then sample, crop and pack its frames shard by shard."""
     _check(config)
     dataset = open_source(config)
+    provide(config.weights())
     out = config.out or config.root / workspace_name(config) / "frames"
     clips = dataset.clips[: config.limit]
     if not clips:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fclip.config import CommonConfig, option
+from fclip.engine.fetching import provide
 from fclip.engine.train.options import TrainOptions
 from fclip.errors import UsageError
 from fclip.registry import VARIANTS
@@ -33,17 +34,19 @@ class Config(TrainOptions, CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Train every fold and seed asked for; finished runs are kept."""
-    from fclip.data.storage.folds import caption_source
-    from fclip.engine.train.run import Job, train_run
     from fclip.schema import as_json, parse_options
 
     options = config.train_options()
     VARIANTS.make_options(options.variant, parse_options(options.set))  # a wrong one is told before anything is read
     packed = require_folder(config.input or dataset_folder(config) / "packed", "packed", config)
     dataset = config.dataset or (packed.parent.name if config.input else find_dataset(config))
+    provide(config.weights())
     runs = planned_runs(config, dataset, packed)
     if config.out and len(runs) > 1:
         raise UsageError("--out names one run folder, but several folds or seeds were asked for; leave it out")
+    from fclip.data.storage.folds import caption_source
+    from fclip.engine.train.run import Job, train_run
+
     report = StageReport("train", counts={"runs": 0}, values={"runs": []})
     for fold, seed in runs:
         report.out = config.out or run_folder(config, dataset, options.variant, fold, seed)

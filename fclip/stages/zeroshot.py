@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fclip.config import CommonConfig, config_dict, hash_of, option
 from fclip.data.storage.folds import caption_source, clip_frames, data_hash
+from fclip.engine.fetching import provide
 from fclip.engine.train.options import TrainOptions
 from fclip.errors import FclipError, UsageError
 from fclip.registry import VARIANTS
@@ -58,14 +59,15 @@ class Config(TrainOptions, CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Train or reuse the source run, then evaluate it on every fold of the target."""
-    from fclip.engine.evaluate.aggregate import format_rows, make_rows
-    from fclip.report.evaluation import EvaluationOptions, evaluate
-    from fclip.schema import as_json
-
     target = config.test or config.dataset
     if not target:
         raise UsageError("name the data set to test on with --test")
     packed = require_folder(config.root / target / "packed", "packed", dataclasses.replace(config, dataset=target))
+    provide(config.weights())
+    from fclip.engine.evaluate.aggregate import format_rows, make_rows
+    from fclip.report.evaluation import EvaluationOptions, evaluate
+    from fclip.schema import as_json
+
     if config.use_captions and caption_source(packed).label_shown:
         raise FclipError(f"{packed}: its captions saw the label, so a test with them is no zero-shot test")
     how = EvaluationOptions(config.device, 16, config.workers, features_folder(config, target))

@@ -37,7 +37,7 @@ def test_what_libraries_log_does_not_bury_the_error(tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and not done.stdout
-    assert len(done.stderr.splitlines()) == 1 and "--clip-weights" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "fclip fetch ViT-B-16" in done.stderr
 
 
 def test_version_and_bare_command():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -16,13 +17,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fclip.catalogue import listed
+from fclip.engine.fetching import fetch
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import BatchFaceBackend, WeightsOptions, analyze_clips, create_backend
-from fclip.faces.facexformer import checkpoint
 from fclip.faces.facexformer.backend import FaceXFormerBackend, _is_out_of_memory, _picture, _Work, normalise
-from fclip.faces.facexformer.checkpoint import convert_checkpoint, load_network
+from fclip.faces.facexformer.checkpoint import load_network
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.records import FaceTrack
+from fclip.tensors import read_tensors
+from tests.hub_server import serve
 
 HEADS = {
     "landmarks": "landmarks",
@@ -231,40 +235,20 @@ def test_results_come_back_in_the_frames_coordinates(
         backend.analyze(np.zeros((1, 120, 200, 3), np.uint8))
 
 
-def test_without_weights_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("FCLIP_MODELS", str(tmp_path / "models"))
-
-    def offline(repository: str, file: str) -> str:
-        raise OSError("no network\nand more")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    with pytest.raises(FclipError) as error:
+def test_fetched_from_the_hub(state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The public file's form, with optimizer state beside the network, becomes the file that the back end reads."""
+    buffer = io.BytesIO()
+    torch.save({"epoch": 3, "state_dict_backbone": state, "optimizer": {"state": {0: torch.zeros(3)}}}, buffer)
+    monkeypatch.setenv("FCLIP_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(FclipError, match=r"facexformer.safetensors .*fclip fetch facexformer.*mediapipe or lite"):
         create_backend("facexformer")
-    text = str(error.value)
-    assert "\n" not in text
-    for part in ("facexformer.safetensors", "ckpts/model.pt", "--from facexformer", "mediapipe", "lite", "no network"):
-        assert part in text
-
-
-def test_fetched_once_from_the_hub(
-    state: dict[str, Tensor], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The public file's form, with optimizer state beside the network, becomes a safetensors file in the cache."""
-    public = tmp_path / "model.pt"
-    torch.save({"epoch": 3, "state_dict_backbone": state, "optimizer": {"state": {0: torch.zeros(3)}}}, public)
-    calls = []
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("FCLIP_MODELS", raising=False)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *names: calls.append(names) or str(public))
-    for _ in range(2):
-        path = checkpoint.find_weights()
-        assert path == tmp_path / "fclip" / "facexformer.safetensors"
-    assert calls == [("kartiknarayan/facexformer", "ckpts/model.pt")]
-    assert path.stat().st_size == weights.stat().st_size
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    with serve({"kartiknarayan/facexformer": {"ckpts/model.pt": buffer.getvalue()}}, {}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        path = fetch(listed()["facexformer"]).path
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] == ["facexformer.safetensors"]
+    assert read_tensors(path).keys() == state.keys()
     path.unlink()
-    public.unlink()
 
 
 def test_files_that_are_not_the_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -282,8 +266,3 @@ def test_files_that_are_not_the_weights(tmp_path: Path, state: dict[str, Tensor]
         with pytest.raises(FclipError, match=message) as error:
             load_network(tmp_path / name)
         assert "\n" not in str(error.value)
-    (tmp_path / "text.pt").write_text("hello")
-    for name, message in {"model.pt": "tensors differ", "text.pt": "not a plain checkpoint"}.items():
-        with pytest.raises(FclipError, match=message):
-            convert_checkpoint(tmp_path / name, tmp_path / "out.safetensors")
-    assert not (tmp_path / "out.safetensors").exists()

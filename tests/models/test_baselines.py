@@ -107,15 +107,20 @@ def test_zeroshot_is_plain_clip(variant: str) -> None:
     assert make(variant, text_mode="description").prompts["class"][0].endswith(".")
 
 
-def test_zeroshot_farl_asks_for_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from fclip.models import build
-
-    named = replace(load_clip("tiny", "random"), name="ViT-B-16", weights=None)
-    monkeypatch.setattr(build, "load_clip", lambda name, weights: named)
-    with pytest.raises(FclipError, match="FaRL-Base-Patch16"):
+def test_zeroshot_farl_asks_for_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FCLIP_WEIGHTS", str(tmp_path))
+    with pytest.raises(FclipError, match="FaRL-Base-Patch16.*fclip fetch FaRL"):
         create_model("zeroshot-farl", "ViT-B-16", CLASSES)
+
+
+def test_the_registry_says_of_weights_what_the_variants_do() -> None:
+    """Row.weights is known without importing a model."""
+    from fclip.registry import CLIP, VARIANTS
+
+    for row in VARIANTS.rows():
+        needs = VARIANTS.property(row.name, "needs_clip", True)
+        own = VARIANTS.property(row.name, "clip_weights", None)
+        assert row.weights == (own or (CLIP if needs else "")), row.name
 
 
 def test_coop_starts_as_the_words_it_is_given() -> None:

@@ -20,6 +20,7 @@ from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.clip import LoadedClip, clip_config, encode_frames, encode_text, load_clip
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, save_tiny
 from fclip.models.weights import weights_sha256
+from tests.hub_server import serve
 
 TEXTS = ["a face", "A person with an expression of no fear.", "her eyebrows are drawn together, her lips are pressed"]
 
@@ -178,37 +179,36 @@ def test_other_files_are_refused_in_one_line_and_run_nothing(
     assert not trap.exists()
 
 
-@pytest.mark.parametrize(("tag", "quick"), [("openai", True), ("laion2b_e16", False)])
+@pytest.mark.parametrize(("tag", "quick"), [(None, True), ("openai", True), ("laion2b_e16", False)])
 def test_the_tag_decides_between_quickgelu_and_gelu(
-    tag: str, quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tag: str | None, quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the fetching is replaced: the weights come from a file that was written beforehand."""
-    fetched: list[str] = []
+    """OpenAI's weights lie where `fclip fetch` puts them; of others only open_clip's own fetching is replaced."""
     config = {**open_clip.get_model_config("ViT-B-32"), **open_clip.get_model_config(SMALL), "quick_gelu": False}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", config)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", {**config, "quick_gelu": True})
+    monkeypatch.setenv("FCLIP_WEIGHTS", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     model = load_clip("ViT-B-32", "random").model
-
-    def fetch(published: dict[str, Any], cache_dir: str | None = None) -> str:
-        path = str(tmp_path / "fetched.safetensors")
-        save_file(model.state_dict(), path)
-        fetched.append(published["url"])
-        return path
-
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", fetch)
-    loaded = load_clip("ViT-B-32", None if tag == "openai" else tag)
-    assert len(fetched) == 1
+    save_file(model.state_dict(), str(tmp_path / "ViT-B-32.safetensors"))
+    monkeypatch.setattr(
+        open_clip.factory, "download_pretrained", lambda *args, **more: str(tmp_path / "ViT-B-32.safetensors")
+    )
+    with serve({}, {}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        loaded = load_clip("ViT-B-32", tag)
     assert isinstance(loaded.model.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU) is quick
     assert loaded.sha256 == weights_sha256(model.state_dict())
 
 
-def test_fetching_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(*args: Any, **kwargs: Any) -> str:
-        raise OSError("no network")
-
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", fetch)
-    with pytest.raises(FclipError, match="could not be fetched.*no network.*give a local file"):
-        load_clip("ViT-S-32" if open_clip.list_pretrained_tags_by_model("ViT-S-32") else "ViT-B-32")
+def test_weights_that_are_out_of_reach_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FCLIP_WEIGHTS", str(tmp_path))
+    with pytest.raises(
+        FclipError, match="ViT-B-32.safetensors .*605 MB.*fclip fetch ViT-B-32; without it: --clip tiny"
+    ):
+        load_clip("ViT-B-32")
+    with pytest.raises(FclipError, match="could not be fetched.*does not answer.*give a local file"):
+        load_clip("ViT-B-32", "laion2b_e16")
     with pytest.raises(FclipError, match="no published weights"):
         load_clip(SMALL)
 

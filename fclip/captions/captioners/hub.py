@@ -22,9 +22,10 @@ from fclip.captions.base import Captioner, CaptionInput, OnCaption
 from fclip.captions.captioners.answers import FirstCaptionCheck, tidy
 from fclip.captions.captioners.media import frame_rate
 from fclip.captions.captioners.prompts import PromptOptions, load_prompt
+from fclip.catalogue import FETCHED, require
 from fclip.config import option
 from fclip.errors import ClipFailure, FclipError, MissingExtra, UsageError
-from fclip.files import resource_json
+from fclip.files import read_json, resource_json
 from fclip.records import CaptionRecord
 from fclip.registry import register
 
@@ -70,15 +71,15 @@ class HubCaptioner(Captioner):
     def __init__(self, name: str, options: HubOptions, device: str = "cpu") -> None:
         self.name, self.options, self.prompt = name, options, load_prompt(options.prompt, options.label_aware)
         source = named_models().get(name, {}).get("id", name)
-        self.model, self.processor = _load(source, device, options.dtype, options.quantize, options.revision)
+        folder = _folder(name, source, options.revision)
+        self.model, self.processor = _load(folder, device, options.dtype, options.quantize)
         self.family = model_table()["types"].get(self.model.config.model_type, {"frames": None, "prompt": None})
         if "warning" in self.family:
             log.warning(self.family["warning"])
-        self.revision = _revision(self.model, source)
+        self.revision = _revision(folder)
         self.dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        folder = Path(source)
         self.fingerprint = {
-            "captioner": f"local/{folder.resolve().name}" if folder.exists() else source,
+            "captioner": f"local/{folder.resolve().name}" if Path(name).is_dir() else source,
             "revision": self.revision,
             "code": REVISION,
             "prompt": self.prompt.sha256,
@@ -206,31 +207,40 @@ class HubCaptioner(Captioner):
         return str(self.family["prompt"].replace("{video}", video).replace("{text}", text))
 
 
-def _load(source: str, device: str, dtype: str, quantize: str, revision: str | None) -> tuple[Any, Any]:
+def _folder(name: str, source: str, revision: str | None) -> Path:
+    """The folder of a model: the one named, or what `fclip fetch` or another program brought from the hub.
+
+    FclipError in one line where it is not there.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    return require(f"{source}@{revision}" if revision else name)
+
+
+def _load(folder: Path, device: str, dtype: str, quantize: str) -> tuple[Any, Any]:
     """Model and processor, ready to generate. Raises FclipError when they cannot be loaded."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    options: dict[str, Any] = {"revision": revision} if revision else {}
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    model_options = options | {"dtype": getattr(torch, dtype), "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
     if quantize != "none":
         if find_spec("bitsandbytes") is None:
             raise MissingExtra("quantize", "bitsandbytes")
         from transformers import BitsAndBytesConfig
 
         bits = BitsAndBytesConfig(load_in_8bit=True) if quantize == "8bit" else BitsAndBytesConfig(load_in_4bit=True)
-        model_options |= {"quantization_config": bits, "device_map": device}
+        options |= {"quantization_config": bits, "device_map": device}
     try:
-        processor = AutoProcessor.from_pretrained(source, **options)
-        model = AutoModelForImageTextToText.from_pretrained(source, **model_options)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise FclipError(f"--mllm {source}: cannot be loaded: {reason}") from error
+        raise FclipError(f"--mllm {folder}: cannot be loaded: {reason}") from error
     if getattr(processor, "video_processor", None) is None:
-        raise FclipError(f"--mllm {source}: this model takes no videos; choose one that does (--mllm list)")
+        raise FclipError(f"--mllm {folder}: this model takes no videos; choose one that does (--mllm list)")
     processor.tokenizer.padding_side = "left"  # generation continues at the right end of every row
     if processor.tokenizer.pad_token_id is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
@@ -239,14 +249,12 @@ def _load(source: str, device: str, dtype: str, quantize: str, revision: str | N
     return model.eval(), processor
 
 
-def _revision(model: Any, source: str) -> str:
-    """The hub's commit, or for a folder a hash of its configuration and of the names and sizes of its weights."""
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit:
-        return str(commit)
-    folder = Path(source)
-    if not folder.is_dir():
-        return "unknown"
+def _revision(folder: Path) -> str:
+    """The hub's commit; for a folder of one's own a hash of its configuration and of its weights' names and sizes."""
+    if (folder / FETCHED).is_file():
+        return str(read_json(folder / FETCHED)["commit"])
+    if folder.parent.name == "snapshots":  # of the hub's own cache
+        return folder.name
     weights = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
     content = (folder / "config.json").read_bytes() + repr(weights).encode()
     return f"local-{hashlib.sha256(content).hexdigest()[:16]}"

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fclip.engine.batches.devices import choose_device
+from fclip.engine.fetching import provide_for
 from fclip.engine.predict.windows import VideoPredictor
 from fclip.errors import FclipError
 from fclip.faces.base import FaceBackend, create_backend, create_detector
 from fclip.models import create_model, load_model
 from fclip.models.base import ExpressionModel
-from fclip.models.checkpoint import find_checkpoint, load_checkpoint
+from fclip.models.checkpoint import find_checkpoint, load_checkpoint, read_info
 from fclip.registry import CAPTIONERS, FACE_BACKENDS
 from fclip.seeing.captions import Describer
 from fclip.seeing.preparation import Analysis, Cropping, Description, Preparation
@@ -51,6 +52,7 @@ def open_model(
         return OpenedModel(create_model("base", clip, classes, clip_weights=clip_weights))  # untrained, plain CLIP
     if not checkpoint.exists():
         raise FclipError(f"{checkpoint}: no such run or checkpoint; train one with: fclip train")
+    provide_for(read_info(find_checkpoint(checkpoint)))
     state, meta = load_checkpoint(find_checkpoint(checkpoint))
     if not classes:
         return OpenedModel(load_model(checkpoint), meta)

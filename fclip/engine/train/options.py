@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fclip.catalogue import listed
 from fclip.config import Config, option, options_of
-from fclip.registry import VARIANTS
+from fclip.registry import CLIP, VARIANTS
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
@@ -21,9 +22,11 @@ class TrainOptions(Config):
 
     variant: str = option("star-dagger", "which model; list = show them", output=True, registry=VARIANTS)
     clip: str = option("ViT-B-16", "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model", output=True)
-    clip_weights: str | None = option(None, "tag or file of CLIP's weights instead of the default", output=True)
+    clip_weights: str | None = option(
+        None, "tag, file or name (FaRL) of CLIP's weights instead of the default", output=True
+    )
     longclip_weights: str | None = option(
-        None, "Long-CLIP weights for captions (else CLIP's positions are stretched)", output=True
+        None, "Long-CLIP for captions: LongCLIP-B or a file (else CLIP's positions are stretched)", output=True
     )
     epochs: int | None = option(None, "epochs [the paper's]", output=True)
     batch_size: int | None = option(None, "clips a step [the paper's]", output=True)
@@ -59,6 +62,14 @@ class TrainOptions(Config):
     save_every: int = option(0, "also write a checkpoint every N steps")
     tensorboard: bool = option(False, "also write TensorBoard events to <run>/tensorboard (needs tensorboard)")
     workers: int = option(1, "processes that load clips; 1 = this one, 0 = one per CPU core")
+
+    def weights(self) -> list[str]:
+        """The weights that the model needs, those of its CLIP among them."""
+        clip = self.clip if self.clip in listed() else ""
+        own = [clip if name == CLIP else name for name in super().weights() if self.clip != "tiny"]
+        if self.clip_weights not in (None, "openai"):
+            own = [str(self.clip_weights)]
+        return [name for name in (*own, self.longclip_weights) if name in listed()]
 
     def train_options(self) -> TrainOptions:
         """These options alone, of a command that has more; those of the variant have become part of `set`."""

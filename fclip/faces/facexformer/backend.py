@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fclip.catalogue import require
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import FaceDetector, WeightsOptions, check_frames
 from fclip.faces.crop import crop_faces
-from fclip.faces.facexformer.checkpoint import find_weights, load_network
+from fclip.faces.facexformer.checkpoint import load_network
 from fclip.faces.facexformer.network import IMAGE_SIZE
 from fclip.faces.tracker import FaceBoxes, find_face_track
 from fclip.files import sha256_file
@@ -44,7 +45,7 @@ class FaceXFormerBackend:
     The network wants a face with a margin of half its size, which is what clips cropped by `fclip preprocess` have, and
     about what the data sets' own face crops have: so by default the whole frame goes in, squashed to 224 x 224 as
     published. With a `detector`, for whole pictures, the main face is looked for and cropped with that margin first.
-    Its weights: a .safetensors file made by `fclip convert`; None: found or fetched, see checkpoint.find_weights.
+    Its weights: a .safetensors file made by `fclip convert`; None: the one that `fclip fetch facexformer` makes.
     `dtype`: None = bfloat16 on a GPU, float32 on a CPU.
     """
 
@@ -58,7 +59,7 @@ class FaceXFormerBackend:
         dtype: torch.dtype | None = None,
         detector: FaceDetector | None = None,
     ) -> None:
-        path = options.weights or find_weights()
+        path = options.weights or require("facexformer")
         self.device, self.batch_size, self.detector = torch.device(device), batch_size, detector
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         self.network = load_network(path).to(self.device)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fclip.catalogue import require
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import WeightsOptions, check_frames, milliseconds
 from fclip.faces.boxes import centres_and_sides, intersection_over_union, without_doubles
@@ -24,15 +25,10 @@ from fclip.faces.landmarks import landmark_box
 from fclip.faces.linking import link, scene_cuts
 from fclip.faces.mediapipe.landmarkers import Landmarkers, library, picture
 from fclip.faces.mediapipe.mesh import MESH_POINTS, matrix_to_pose, mesh_to_landmarks, mesh_to_parsing
-from fclip.faces.weights import MEDIAPIPE_FILE, find_or_download
 from fclip.files import resource_json, sha256_file
 from fclip.records import BLENDSHAPES, LANDMARKS, FaceTrack
 from fclip.registry import register
 
-MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-MODEL_URL = (
-    f"https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/{MEDIAPIPE_FILE}"
-)
 TRACKING_STEP = 0.25  # seconds; above it a face has moved too far to look for it where it was
 BORDER = 0.5  # of the longer side, added on each side around a crop that is too tight for the detector
 STILL_BORDER = 0.15  # the same for the first look at a single picture
@@ -66,7 +62,7 @@ class MediaPipeBackend:
         module = library()
         if options.weights is not None and not options.weights.is_file():
             raise FclipError(f"{options.weights}: no such model file for the back end mediapipe")
-        self.model = options.weights or find_or_download(MEDIAPIPE_FILE, MODEL_URL, MODEL_SHA256)
+        self.model = options.weights or require("mediapipe")
         self.fingerprint = {
             "backend": self.name,
             "weights": sha256_file(self.model),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fclip.catalogue import answers, hub_address, listed, require
 from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
@@ -70,10 +71,11 @@ NO_CLIP = LoadedClip("none", None, "", _no_tokens, 0, CLIP_MEAN, CLIP_STD)  # of
 def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> LoadedClip:
     """Load a CLIP model by name.
 
-    `weights`: None = the bundled file of "tiny", else OpenAI's (or open_clip's first) published weights, which
-    open_clip fetches; "random" = seeded initialisation (tests, benchmarks); one of open_clip's tags; or a local file:
-    .safetensors, a plain state dict, FaRL's file. UsageError names the models there are, or why one is refused;
-    FclipError names missing or unexpected tensors.
+    `weights`: None = the bundled file of "tiny", else OpenAI's published weights (`fclip fetch ViT-B-16`), of other
+    models open_clip's first, which open_clip fetches; "random" = seeded initialisation (tests, benchmarks); one of
+    open_clip's tags; a name of fclip.catalogue, as FaRL; or a local file: .safetensors, a plain state dict, FaRL's
+    file. UsageError names the models there are, or why one is refused; FclipError names the weights that are not there,
+    and missing or unexpected tensors.
     """
     import open_clip  # here, as it takes seconds and not every model needs it
 
@@ -82,6 +84,10 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
         model = _random_model(config, seed)
     elif name == "tiny" and weights is None:
         model = _model_from_state(config, load_tiny_state(TINY_WEIGHTS), "bundled tiny.safetensors")
+    elif name in OPENAI_NAMES and weights in (None, "openai"):
+        model = _model_from_state(config, _read_clip_state(require(name)), name)
+    elif weights is not None and str(weights) in listed():
+        model = _model_from_state(config, _read_clip_state(require(str(weights))), str(weights))
     elif weights is None or str(weights) in open_clip.list_pretrained_tags_by_model(name):
         model, config = _published_model(name, None if weights is None else str(weights), config)
     else:
@@ -162,15 +168,33 @@ def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tupl
     published = open_clip.get_pretrained_cfg(name, tag)
     quick = bool(published.get("quick_gelu", False))
     config = {**config, "quick_gelu": quick, **{k: published[k] for k in ("mean", "std") if published.get(k)}}
+    if cached := _cached_by_hub(published.get("hf_hub", "")):
+        return _model_from_state(config, _read_clip_state(cached), f"{name} {tag}"), config
+    place = f"{hub_address()}/{published['hf_hub']}" if published.get("hf_hub") else published["url"]
     try:
+        if not answers(place):
+            raise FclipError(f"{place.split('/')[2]} does not answer")
         model = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, FclipError) as error:
         reason = str(error).split(". ")[0]
         raise FclipError(
             f"CLIP {name}: published weights {tag!r} could not be fetched ({reason}); give a local file "
-            "with --clip-weights (clip_weights)"
+            "with --clip-weights (clip_weights); --clip tiny works without"
         ) from None
     return model, config
+
+
+def _cached_by_hub(source: str) -> Path | None:
+    """The weights file of an open_clip model that is in the hub's cache: source is owner/name/ or owner/name/file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    owner, _, rest = source.partition("/")
+    repository, _, named = rest.partition("/")
+    stems = (named,) if named else (f"open_clip_{kind}" for kind in ("model.safetensors", "pytorch_model.bin"))
+    for file in stems if repository else ():
+        if isinstance(found := try_to_load_from_cache(f"{owner}/{repository}", file), str):
+            return Path(found)
+    return None
 
 
 def _model_from_state(config: dict[str, Any], state: dict[str, Tensor], source: str) -> Any:

@@ -107,9 +107,7 @@ def zeroshot_clip(spec: ModelSpec) -> Zeroshot:
     return Zeroshot(spec)
 
 
-@register(ZeroshotOptions, trains=False)
+@register(ZeroshotOptions, trains=False, clip_weights="FaRL")
 def zeroshot_farl(spec: ModelSpec) -> Zeroshot:
-    """The same with FaRL's weights (Zheng et al., CVPR 2022), CLIP ViT-B/16 pre-trained on faces, as clip_weights."""
-    if spec.clip.weights is None and spec.clip.name != "tiny":
-        raise FclipError("zeroshot-farl needs FaRL's weights: give its file (FaRL-Base-Patch16-LAIONFace20M-ep64.pth)")
+    """The same with FaRL's weights (Zheng et al., CVPR 2022), CLIP ViT-B/16 pre-trained on faces."""
     return Zeroshot(spec)

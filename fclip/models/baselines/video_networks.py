@@ -7,10 +7,13 @@ No part of CLIP is in them, and none is loaded. Tran et al., CVPR 2018; Xie et a
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from fclip.catalogue import answers
 from fclip.errors import FclipError, UsageError
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
 from fclip.models.baselines.options import VideoOptions
@@ -74,13 +77,23 @@ class FramesThenTime(nn.Module):
 
 
 def _torchvision(builder: str, options: VideoOptions) -> Any:
-    """Build a torchvision network; its weights, if asked for, come through torchvision's own download."""
+    """Build a torchvision network; its weights, if asked for, come through torchvision's own download.
+
+    FclipError where torchvision cannot be loaded, or its weights are not there and the server does not answer.
+    """
     try:
         from torchvision import models
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise FclipError(f"torchvision cannot be loaded ({error}); install the build that fits torch") from None
-    weights = "DEFAULT" if options.weights == "pretrained" else None
     builders = models.video if hasattr(models.video, builder) else models
+    weights = models.get_model_weights(builder).DEFAULT if options.weights == "pretrained" else None
+    if weights:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        if not place.is_file() and not answers(weights.url):
+            raise FclipError(
+                f"{builder}: {place.name} ({weights.meta['_file_size']:.0f} MB) is not in {place.parent}, and "
+                f"{weights.url.split('/')[2]} does not answer; put it there from {weights.url}; without: --weights none"
+            )
     return getattr(builders, builder)(weights=weights)
 
 

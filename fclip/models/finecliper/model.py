@@ -8,7 +8,6 @@ weigh the levels, and the weighted sum is classified.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
 from fclip.files import resource_json
-from fclip.models.backbone.clip import encode_frames, text_length
+from fclip.models.backbone.clip import encode_frames, text_length, weights_source
 from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.fusion import fuse, fusion_loss
@@ -71,7 +70,7 @@ class FineCliper(ExpressionModel):
         tokens = self.tokenizer([text for texts in self.prompts.values() for text in texts])  # (P*C, L)
         self.register_buffer("label_tokens", tokens[:, : text_length(tokens)], persistent=False)
         self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
-        self.longclip_weights = str(Path(spec.longclip_weights).resolve()) if spec.longclip_weights else None
+        self.longclip_weights = weights_source(spec.longclip_weights)
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
         self.adapters: Any = self._build_adapters()
         self._label_features: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}  # eval only; `label_features`

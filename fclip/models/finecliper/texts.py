@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fclip.catalogue import listed, require
 from fclip.errors import FclipError
 from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.clip import text_length
@@ -113,6 +114,7 @@ class TextTower(nn.Module):
 
 
 def _read_longclip(clip: Any, path: str | Path) -> TextTower:
+    path = require(str(path)) if str(path) in listed() else path
     state = merge_longclip(read_state_dict(path), str(path))
     tower = TextTower(clip, len(state["positional_embedding"]))
     check_state(state, tower.state_dict(), f"Long-CLIP weights {path}")
