@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from fclip.errors import UsageError
 
@@ -29,15 +29,16 @@ def option(
     default: Any,
     help: str,
     *,
-    output: bool = False,
+    output: bool | Literal["given"] = False,
     flag: str | None = None,
     positional: bool = False,
     registry: Registry | None = None,
 ) -> Any:
     """A dataclass field that is a command-line option.
 
-    `output=True` marks what the output depends on (it enters the configuration hash); `flag` overrides the option's
-    name; `positional` makes it a list of arguments; `registry`: the option names a thing of it (or "none").
+    `output=True` marks what the output depends on (it enters the configuration hash), "given" the same of an option
+    that came later (at its default it does not enter, so that older folders keep their hash); `flag` overrides the
+    option's name; `positional` makes it a list of arguments; `registry`: the option names a thing of it (or "none").
     """
     metadata = {"help": help, "output": output, "flag": flag, "positional": positional, "registry": registry}
     if isinstance(default, list):
@@ -382,11 +383,17 @@ def config_dict(config: Any, *, output_only: bool = False) -> dict[str, Any]:
     values = {
         f.name: getattr(config, f.name)
         for f in dataclasses.fields(config)
-        if f.metadata.get("output", True) or not output_only
+        if not output_only or _counts(f, getattr(config, f.name))
     }
     nested = {n: config_dict(v, output_only=output_only) for n, v in values.items() if dataclasses.is_dataclass(v)}
     plain: dict[str, Any] = json.loads(canonical_json(values | nested))
     return plain
+
+
+def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field's value enters the hash of the output."""
+    kind = field.metadata.get("output", True)
+    return value != field.default if kind == "given" else bool(kind)
 
 
 def hash_of(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fclip.data.media.video import DecodedClip, open_source, read_part
+from fclip.data.media.video import DecodedClip, Segment, open_source, read_part
 from fclip.errors import ClipFailure
 from fclip.faces.base import FaceDetector
 from fclip.faces.crop import crop_faces
@@ -55,7 +55,7 @@ def rounded(times: np.ndarray) -> np.ndarray:
 
 
 def face_clips(
-    source: Path, cropping: Cropping, detector: FaceDetector | None, every_face: bool = False
+    source: Path | Segment, cropping: Cropping, detector: FaceDetector | None, every_face: bool = False
 ) -> Iterator[FaceClip]:
     """Yield the main face of a source, or every face with `every_face`; raises ClipFailure if there is none.
 

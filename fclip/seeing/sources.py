@@ -11,12 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fclip.data.layouts.base import VIDEO_SUFFIXES
+from fclip.data.media.files import is_hidden, is_video
 from fclip.data.media.images import list_frames
 from fclip.errors import FclipError, UsageError
 from fclip.records import make_key
-
-_SYSTEM = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 
 
 def find_sources(names: Sequence[str]) -> Iterator[Path]:
@@ -44,8 +42,8 @@ def _in_folder(folder: Path) -> Iterator[Path]:
     """The sources in a folder, in the order of their names."""
     if any(folder.resolve() == parent.resolve() for parent in folder.parents):
         return  # a link to a folder around it
-    members = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.name not in _SYSTEM]
-    videos = [path for path in members if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    members = [path for path in sorted(folder.iterdir()) if not is_hidden(path.name)]
+    videos = [path for path in members if is_video(path.name) and path.is_file()]
     if not videos and list_frames(folder):
         yield folder
     for path in members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +22,23 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fclip.data.layouts import Dataset
+    from fclip.data.layouts.validation import ValidationReport
     from fclip.records import Clip, FrameSample
     from fclip.seeing.preparation import Cropping
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Config(ShardConfig):
     """Read a data set and write shards of sampled frames.
 
-    Takes the rendered data sets (demo7, demo11), the official layouts, a folder of class folders, or a CSV with
-    columns path,label[,part][,caption]. Every clip becomes one film strip of T frames; clips that cannot be read are
-    listed with the reason, the rest goes on. More frames than the model takes (all, or say 48) let training draw a
-    random one of each segment, as DFER-CLIP does; evaluation takes the segments' centres.
+    Takes the rendered data sets (demo7, demo11), the official layouts, a folder of class folders, or a list with
+    columns path,label and, where known, part, identity, start, end, caption (docs/data.md). Every clip becomes one film
+    strip of T frames; clips that cannot be read are listed with the reason, the rest goes on. More frames than the
+    model takes (all, or say 48) let training draw a random one of each segment, as DFER-CLIP does; evaluation takes
+    the segments' centres.
 
     Example:  fclip preprocess --dataset demo7 --crop lite
               fclip preprocess --dataset csv --source clips.csv --name mine --crop mediapipe --all-faces
@@ -79,7 +85,7 @@ def run(config: Config) -> StageReport:
         raise FclipError(f"{config.source or dataset.name}: the data set holds no clips")
     if config.all_faces:
         _check_keys(clips)
-    lines = _validate(dataset, config, out)
+    found = _validate(dataset, config, out)
     tasks = list(_tasks(clips, config.shard_size))
     splits = {
         "dataset": workspace_name(config),
@@ -88,7 +94,8 @@ def run(config: Config) -> StageReport:
     }
     extra = {"classes.json": list(dataset.classes), "splits.json": splits}
     report = run_shards(FramesStage(config), tasks, out, config, extra)
-    report.lines += lines
+    report.lines += found.table().splitlines()
+    report.values |= {"understood": dataset.summary(), "remarks": found.remarks}
     return report
 
 
@@ -155,15 +162,18 @@ def open_source(config: Config) -> Dataset:
     return open_dataset(name, source, **vars(config.options))
 
 
-def _validate(dataset: Dataset, config: Config, out: Path) -> list[str]:
-    """Validate before any work and return the table; raise unless --accept-mismatch.
+def _validate(dataset: Dataset, config: Config, out: Path) -> ValidationReport:
+    """Validate before any work and say what was understood; raise unless --accept-mismatch.
 
     Writes validation.json and, the same as a table, validation.txt beside the frames folder.
     """
     from fclip.data.layouts.validation import validate
     from fclip.files import atomic_write, write_json
 
+    log.warning("preprocess: %s", dataset.summary())
     found = validate(dataset)
+    for remark in found.remarks:
+        log.warning("preprocess: note: %s", remark)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out.parent / "validation.json", found.as_dict())
     with atomic_write(out.parent / "validation.txt") as temporary:
@@ -173,7 +183,7 @@ def _validate(dataset: Dataset, config: Config, out: Path) -> list[str]:
             f"{dataset.name}: {len(found.errors)} mismatches, the first: {found.errors[0]}; "
             f"all in {out.parent / 'validation.txt'} (and .json); --accept-mismatch goes on"
         )
-    return found.table().splitlines()
+    return found
 
 
 def _tasks(clips: list[Clip], shard_size: int) -> Iterator[ShardTask]:
@@ -236,10 +246,13 @@ class FramesStage(ShardStage[Config]):
 
     def read(self, clip: Clip) -> Iterator[FrameSample]:
         """Sample and crop one clip: one sample, or one for each face; raises ClipFailure with the reason."""
+        from fclip.data.media.video import Segment
         from fclip.seeing.crops import face_clips
 
         config, every_face = self.config, self.config.all_faces
-        for face in face_clips(Path(clip.source), cropping(config), self.backend, every_face):
+        path = Path(clip.source)
+        source = Segment(path, *clip.meta["segment"]) if "segment" in clip.meta else path
+        for face in face_clips(source, cropping(config), self.backend, every_face):
             key, facts = clip.key, face.facts()
             if every_face and face.track and face.track["of"] > 1:
                 key = f"{clip.key}_face{face.track['number']}"

@@ -242,6 +242,7 @@ def test_hand_made_mistakes(tmp_path: Path) -> None:
         "duplicate_keys",
         "duplicate_files",
         "unknown_classes",
+        "untrained_classes",
         "empty_parts",
         "train_test_overlap",
     }

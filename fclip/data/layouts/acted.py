@@ -10,14 +10,13 @@ from typing import Any
 
 from fclip.config import option
 from fclip.data.layouts.base import (
-    VIDEO_SUFFIXES,
     Dataset,
     first_existing,
-    inside,
     published_facts,
     unique_keys,
 )
 from fclip.data.layouts.grouping import draw_parts
+from fclip.data.media.files import is_video
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip
 from fclip.registry import register
@@ -70,7 +69,7 @@ def _videos(folder: Path, pattern: re.Pattern[str]) -> Iterator[tuple[Path, re.M
     """Video files below a folder whose name matches, in order of their paths."""
     for path in sorted(folder.rglob("*")):
         match = pattern.fullmatch(path.stem)
-        if match and path.suffix.lower() in VIDEO_SUFFIXES:
+        if match and is_video(path.name):
             yield path, match
 
 
@@ -96,7 +95,6 @@ def _actor_folds(
     for path, match in members:
         if match["emotion"] not in codes:
             raise FclipError(f"{path}: unknown emotion code {match['emotion']}; known are {', '.join(codes)}")
-        inside(source, path.relative_to(source).as_posix(), str(source))
     labels = [codes[match["emotion"]] for _, match in members]
     actors = [match["actor"] for _, match in members]
     parts, folds = draw_parts(labels, actors, options.folds or min(facts["folds"], len(set(actors))), options.seed)

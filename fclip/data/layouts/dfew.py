@@ -9,7 +9,6 @@ from fclip.data.layouts.base import (
     class_names,
     first_existing,
     published_facts,
-    read_table,
 )
 from fclip.data.layouts.official import (
     Entry,
@@ -20,6 +19,7 @@ from fclip.data.layouts.official import (
     indexed_lists,
     media_folder,
 )
+from fclip.data.layouts.tables import read_table
 from fclip.errors import FclipError
 from fclip.registry import register
 

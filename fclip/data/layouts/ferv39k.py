@@ -8,12 +8,11 @@ from fclip.data.layouts.base import (
     Dataset,
     class_names,
     first_existing,
-    match_label,
     published_facts,
-    read_lines,
-    spellings,
 )
+from fclip.data.layouts.labels import match_label
 from fclip.data.layouts.official import Entry, Lists, OfficialOptions, assemble, indexed_lists, media_folder
+from fclip.data.layouts.tables import read_lines
 from fclip.errors import FclipError
 from fclip.registry import register
 
@@ -47,7 +46,7 @@ def _entries(path: Path, classes: tuple[str, ...]) -> list[Entry]:
         where = f"{path}: line {line}"
         if len(fields) != 2:
             raise FclipError(f"{where}: expected `Scene/Emotion/id Emotion`, found {text.strip()[:60]!r}")
-        entries.append(Entry(_clip_name(fields[0]), match_label(fields[1], classes, spellings(), where)))
+        entries.append(Entry(_clip_name(fields[0]), match_label(fields[1], classes, where)))
     return entries
 
 
@@ -65,7 +64,7 @@ def _folder_contradictions(lists: Lists, classes: tuple[str, ...]) -> list[str]:
     for sides in lists.values():
         for entry in (entry for members in sides.values() for entry in members):
             folder = entry.name.split("/")[1]
-            if match_label(folder, classes, spellings(), entry.name) != entry.label:
+            if match_label(folder, classes, entry.name) != entry.label:
                 wrong.append(f"{entry.name} is labelled {entry.label}")
     more = f" and {len(wrong) - 1} more; is --order right?" if len(wrong) > 1 else ""
     return [f"label and folder differ: {wrong[0]}{more}"] if wrong else []

@@ -12,11 +12,9 @@ from fclip.data.layouts.base import (
     Dataset,
     class_names,
     first_existing,
-    match_label,
     published_facts,
-    read_lines,
-    spellings,
 )
+from fclip.data.layouts.labels import match_label
 from fclip.data.layouts.official import (
     Entry,
     Lists,
@@ -26,6 +24,7 @@ from fclip.data.layouts.official import (
     indexed_lists,
     media_folder,
 )
+from fclip.data.layouts.tables import read_lines
 from fclip.errors import FclipError
 from fclip.registry import register
 
@@ -105,7 +104,7 @@ def _entries(path: Path) -> list[Entry]:
 def _label(text: str, where: str) -> str:
     """One class name, or several joined by `_` in canonical order (`disgust_anger` -> `anger_disgust`)."""
     singles = class_names("mafw")
-    parts = {match_label(part, singles, spellings(), where) for part in text.split("_")}
+    parts = {match_label(part, singles, where) for part in text.split("_")}
     return "_".join(sorted(parts))
 
 

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from fclip.config import option
 from fclip.data.layouts.base import (
-    VIDEO_SUFFIXES,
     Dataset,
     Folds,
     first_existing,
     inside,
-    read_lines,
-    single_split,
 )
+from fclip.data.layouts.grouping import single_split
+from fclip.data.layouts.tables import read_lines
+from fclip.data.media.files import is_hidden, is_video
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key
 
@@ -65,10 +65,9 @@ def find_media(folder: Path, depth: int = 1) -> dict[str, Path]:
     """
     found = {}
     for path in folder.glob("/".join("*" * depth)):
-        if not path.name.startswith("."):
+        if not is_hidden(path.name):
             relative = path.relative_to(folder)
-            is_video = path.suffix.lower() in VIDEO_SUFFIXES
-            name = (relative.with_suffix("") if is_video else relative).as_posix()
+            name = (relative.with_suffix("") if is_video(path.name) else relative).as_posix()
             found[name.zfill(5) if name.isdecimal() else name] = path
     return found
 

@@ -10,12 +10,11 @@ from fclip.data.layouts.base import (
     Dataset,
     Folds,
     inside,
-    match_label,
-    read_table,
     require,
-    spellings,
     unique_keys,
 )
+from fclip.data.layouts.labels import match_label
+from fclip.data.layouts.tables import read_table
 from fclip.errors import FclipError
 from fclip.records import Clip
 from fclip.registry import register
@@ -35,7 +34,7 @@ def read_rendered(source: Path, options: NoOptions) -> Dataset:
             Clip(
                 key=key,
                 source=str(inside(source, row["path"], where)),
-                label=match_label(row["label"], classes, spellings(), where),
+                label=match_label(row["label"], classes, where),
                 part=row["part"],
                 caption=row.get("caption") or None,
                 meta={"path": row["path"]} | ({"identity": row["identity"]} if row.get("identity") else {}),

@@ -16,11 +16,13 @@ from fclip.data.media.images import list_frames
 from fclip.runner.tables import class_table
 
 _SHOWN = 20  # names kept of each list of offenders
+_REMARKS = frozenset({"untrained_classes"})  # what may be meant; everything else stops the work
+_OWN_REMARKS = frozenset({"missing_files"})  # ... in a user's own list: such clips fail one by one
 
 
 @dataclass
 class ValidationReport:
-    """What was found: counts, lists of offenders (first ones, with totals), and one line per error."""
+    """What was found: counts, lists of offenders (first ones, with totals), one line per error and remark."""
 
     dataset: str
     clips: int
@@ -30,6 +32,7 @@ class ValidationReport:
     per_fold: dict[str, dict[str, dict[str, int]]]
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -41,13 +44,14 @@ class ValidationReport:
         return {"ok": self.ok, **asdict(self)}
 
     def table(self) -> str:
-        """A readable table: clips of each class in each part, then sizes of the folds, then the errors."""
+        """A readable table: clips of each class in each part, then sizes of the folds, errors and remarks."""
         lines = class_table(self.classes, self.per_part)
         lines += [
             f"fold {fold}: {sum(sides['train'].values())} train, {sum(sides['test'].values())} test"
             for fold, sides in self.per_fold.items()
         ]
-        return "\n".join(lines + [f"error: {line}" for line in self.errors])
+        lines += [f"error: {line}" for line in self.errors]
+        return "\n".join(lines + [f"note: {line}" for line in self.remarks])
 
 
 def validate(dataset: Dataset, published: dict[str, Any] | None = None) -> ValidationReport:
@@ -59,12 +63,14 @@ def validate(dataset: Dataset, published: dict[str, Any] | None = None) -> Valid
     report = _counts(dataset)
     facts = published if published is not None else _published(dataset)
     report.errors += dataset.problems + _differences(report, dataset, facts)
+    report.remarks += dataset.remarks
     for name, offenders, text in _checks(dataset, facts):
         items = list(offenders)
         report.findings[name] = {"count": len(items), "first": items[:_SHOWN]}
         if items:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
-            report.errors.append(f"{text}: {items[0]}{more}")
+            told = report.remarks if name in _REMARKS or (dataset.own and name in _OWN_REMARKS) else report.errors
+            told.append(f"{text}: {items[0]}{more}")
     return report
 
 
@@ -105,12 +111,14 @@ def _checks(dataset: Dataset, facts: dict[str, Any]) -> Iterator[tuple[str, Iter
     yield "surplus_files", _surplus(dataset, facts.get("media", 0)), "there but in no list"
     yield "frame_counts", _frame_counts(dataset, facts.get("frames")), "number of frames differs"
     yield "duplicate_keys", _repeated(clip.key for clip in dataset.clips), "clip comes twice"
-    yield "duplicate_files", _repeated(clip.source for clip in dataset.clips), "file is used by two clips"
+    uses = (f"{clip.source} {clip.meta.get('segment', '')}".rstrip() for clip in dataset.clips)
+    yield "duplicate_files", _repeated(uses), "file is used by two clips"
     yield "duplicate_rows", _duplicate_rows(dataset), "listed twice in one split file"
     yield "train_test_overlap", _overlap(dataset), "in train and test of one fold"
     yield "incomplete_train", _incomplete(dataset), "train is not everything outside test"
     yield "tested_twice", _tested_twice(dataset), "in the test set of two folds"
     yield "unknown_classes", sorted({c.label for c in dataset.clips} - set(dataset.classes)), "label is no class"
+    yield "untrained_classes", untrained_classes(dataset), "class with test clips and no training clip"
     yield "empty_parts", _empty_parts(dataset), "a fold uses a part without clips"
 
 
@@ -187,6 +195,20 @@ def _incomplete(dataset: Dataset) -> list[str]:
 
 def _tested_twice(dataset: Dataset) -> list[str]:
     return _repeated(key for sides in dataset.declared.values() for key in set(sides["test"]))
+
+
+def untrained_classes(dataset: Dataset) -> list[str]:
+    """Classes that a fold tests and cannot learn."""
+    labels: dict[str, set[str]] = {}
+    for clip in dataset.clips:
+        labels.setdefault(clip.part, set()).add(clip.label)
+    found = []
+    for fold, sides in dataset.folds.items():
+        trained, tested = (
+            {name for part in sides[side] for name in labels.get(part, ())} for side in ("train", "test")
+        )
+        found += [f"{name} (fold {fold})" for name in sorted(tested - trained)] if trained else []
+    return found
 
 
 def _empty_parts(dataset: Dataset) -> list[str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from fclip.data.media.files import ANIMATED_SUFFIXES, is_hidden, is_picture, is_video
 from fclip.data.media.sampling import Timeline
 from fclip.errors import ClipFailure
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-ANIMATED_SUFFIXES = frozenset({".webp", ".png"})
 MAX_ANIMATION = 100_000  # frames of one file
 Size = tuple[int, int] | int | None  # exactly (height, width); or the longest side at most; or as it is
 MAX_SIDE = 8192  # pixels; larger frames are refused before decoding
@@ -32,10 +32,21 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def list_frames(folder: Path) -> list[Path]:
     """The image files of a frame folder in natural order; hidden files and other files do not count."""
-    files = [
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
-    return sorted(files, key=lambda path: (natural_key(path.name), path.name))
+    return in_order(path for path in folder.iterdir() if is_picture(path.name) and not is_hidden(path.name))
+
+
+def list_media(folder: Path) -> list[Path]:
+    """Videos and sub-folders of a folder in natural order, hidden ones left out."""
+    return in_order(
+        Path(entry.path)
+        for entry in os.scandir(folder)
+        if not is_hidden(entry.name) and (is_video(entry.name) or entry.is_dir())
+    )
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Paths in the natural order of their names."""
+    return sorted(paths, key=lambda path: (natural_key(path.name), path.name))
 
 
 def fit_size(height: int, width: int, size: Size) -> tuple[int, int]:

@@ -16,7 +16,8 @@ import av
 import numpy as np
 
 from fclip.data.media.decoder import VideoFile
-from fclip.data.media.images import IMAGE_SUFFIXES, AnimatedImage, FrameFolder, Size, is_animated
+from fclip.data.media.files import is_picture
+from fclip.data.media.images import AnimatedImage, FrameFolder, Size, is_animated
 from fclip.data.media.sampling import SamplingPlan, Timeline
 from fclip.errors import ClipFailure, FclipError
 from fclip.files import atomic_write
@@ -28,8 +29,11 @@ class FrameSource(Protocol):
     """What VideoFile and FrameFolder have in common."""
 
     timeline: Timeline
-    truncated: bool
     info: dict[str, Any]
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it is damaged, or ends before its header says."""
 
     def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
         """Yield (index, seconds, uint8 RGB (H, W, 3)) for rising, distinct frame indices."""
@@ -56,10 +60,57 @@ class DecodedClip:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def open_source(source: Path | str) -> FrameSource:
-    """Open a video file, a folder of frame images, a picture or an animated one. Raises ClipFailure."""
+@dataclass(frozen=True)
+class Segment:
+    """A stretch [start, end) of a source, in seconds; None: from its first frame, or to its last."""
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+    def __str__(self) -> str:
+        stop = "its end" if self.end is None else f"{self.end:g} s"
+        return f"{self.path} from {self.start or 0:g} s to {stop}"
+
+
+class _Part:
+    """A segment as a source of its own: its first frame is frame 0, shown at 0 seconds."""
+
+    def __init__(self, whole: FrameSource, segment: Segment) -> None:
+        self._whole, timeline = whole, whole.timeline
+        if (segment.start or 0) >= timeline.end:
+            raise ClipFailure(f"{segment}: no frames there; the video is {timeline.end:.2f} s long")
+        self._first, last = timeline.between(segment.start, segment.end)
+        self._start = float(timeline.times[self._first])
+        self.timeline = timeline.cut(self._first, last)
+        self.info = whole.info
+
+    @property
+    def truncated(self) -> bool:
+        """As of the whole."""
+        return self._whole.truncated
+
+    def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
+        """As of the whole, counted from the segment's first frame."""
+        for index, seconds, picture in self._whole.frames([self._first + place for place in wanted], size):
+            yield index - self._first, seconds - self._start, picture
+
+    def close(self) -> None:
+        """Close the whole."""
+        self._whole.close()
+
+
+def open_source(source: Path | str | Segment) -> FrameSource:
+    """Open a video file, a folder of frame images, a picture or an animated one, or a segment. Raises ClipFailure."""
+    if isinstance(source, Segment):
+        whole = open_source(source.path)
+        try:
+            return _Part(whole, source)
+        except BaseException:
+            whole.close()
+            raise
     path = Path(source)
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    if path.is_dir() or is_picture(path.name) and path.is_file():
         return AnimatedImage(path) if path.is_file() and is_animated(path) else FrameFolder(path)
     return VideoFile(path)
 
@@ -81,7 +132,7 @@ def read_clip(
 
 def read_part(
     video: FrameSource,
-    source: Path | str,
+    source: Path | str | Segment,
     plan: SamplingPlan,
     start: float | None = None,
     end: float | None = None,
@@ -98,7 +149,9 @@ def read_part(
     return DecodedClip(frames, times, end, timeline.fps, len(timeline), video.truncated, dict(video.info))
 
 
-def collect(video: FrameSource, indices: np.ndarray, source: Path | str, size: Size) -> tuple[np.ndarray, np.ndarray]:
+def collect(
+    video: FrameSource, indices: np.ndarray, source: Path | str | Segment, size: Size
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames (T, H, W, 3) and times (T,) for rising indices (repeats allowed); a damaged end repeats the last one."""
     wanted, first = np.unique(indices, return_index=True)
     starts = [*first.tolist(), len(indices)]

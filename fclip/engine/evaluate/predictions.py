@@ -177,7 +177,7 @@ def _match_classes(
     path: Path, columns: Mapping[str, str], texts: set[str], classes: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The classes in order, and which of them each label text of the table means."""
-    from fclip.data.layouts.base import match_label, merge_spellings, spellings
+    from fclip.data.layouts.labels import match_label, merge_spellings
 
     if not classes and columns:
         if len({name.strip().casefold() for name in columns}) < len(columns):
@@ -187,7 +187,7 @@ def _match_classes(
         merged = merge_spellings(texts)
         return tuple(sorted(set(merged.values()))), merged
     try:
-        meaning = {text: match_label(text, classes, spellings(), str(path)) for text in texts}
+        meaning = {text: match_label(text, classes, str(path)) for text in texts}
     except FclipError:
         if columns:
             raise
@@ -199,11 +199,11 @@ def _match_classes(
 
 def _add_row(table: PredictionTable, row: dict[str, str], order: Sequence[str], meaning: Mapping[str, str]) -> None:
     """Add a CSV row; FclipError says what is wrong with it."""
-    from fclip.data.layouts.base import match_label, spellings
+    from fclip.data.layouts.labels import match_label
 
     def label(name: str) -> str:
         text = row[name]
-        return meaning.get(text) or match_label(text, table.classes, spellings(), f"clip {row['key']}: {name}")
+        return meaning.get(text) or match_label(text, table.classes, f"clip {row['key']}: {name}")
 
     predicted = label("predicted") if row.get("predicted") or not order else None
     if order:
