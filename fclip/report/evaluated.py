@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fclip.config import CommonConfig
+from fclip.data.storage.shards import index_shard
 from fclip.engine.evaluate.aggregate import Evaluated
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.engine.evaluate.results import Result, figures_of
@@ -104,6 +105,17 @@ def training_captions(folder: Path, result: Result) -> CaptionSource | None:
     if "caption" not in set(info.modalities) - set(info.without):
         return None
     return info.captions if info.captions and info.captions.model else None
+
+
+def lacks_baseline(folder: Path) -> bool:
+    """Whether signals were packed for the data set in `folder`, so that its first baseline can be trained."""
+    first = next(iter(sorted((folder / "packed").glob("*.tar"))), None)
+    if first is None:
+        return False
+    try:
+        return any("signals.npy" in fields for fields in index_shard(first).values())
+    except FclipError:  # a report needs the results alone
+        return False
 
 
 @dataclass(frozen=True)

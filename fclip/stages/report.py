@@ -62,6 +62,7 @@ def run(config: Config) -> StageReport:
     if table is not None and not rows and not (config.published and table.has_figures):
         raise FclipError(f"{config.root / 'runs'}: no evaluated run belongs to table {table.name}")
     blocks = result_sections(rows, table, published=config.published)
+    blocks += [] if table else _baselines_lacking(config, rows)
     if kind == "html":
         blocks += _html_sections(config, rows, members)
     results = ", ".join(sorted({row.dataset for row in rows}))
@@ -72,6 +73,18 @@ def run(config: Config) -> StageReport:
         temp.write_text(render(title, blocks), encoding="utf-8")
     counts = {"runs": sum(map(len, members)), "rows": len(rows)}
     return StageReport("report", out, counts, {"results": [as_json(row) for row in rows]})
+
+
+def _baselines_lacking(config: Config, rows: Sequence[Row]) -> list[Block]:
+    """A note for each data set with packed signals but without a run of `signals`, trained in seconds."""
+    from fclip.report.evaluated import lacks_baseline
+    from fclip.report.page.blocks import Text
+
+    trained = {row.dataset for row in rows if row.variant == "signals"}
+    lacking = sorted({row.dataset for row in rows} - trained)
+    note = "{0}: the first baseline is missing here, expression signals into logistic regression. It takes seconds: "
+    note += "fclip train --dataset {0} --variant signals --fold FOLD, then fclip eval."
+    return [Text(note.format(name), note=True) for name in lacking if lacks_baseline(config.root / name)]
 
 
 def _evaluated(config: Config) -> list[Evaluated]:

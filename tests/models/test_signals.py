@@ -172,6 +172,11 @@ def test_train_eval_report_and_predict(workspace: Path, tmp_path: Path, caplog: 
     row = run("eval", tmp_path / "runs" / "two", *common)["results"][0]
     assert row["variant"] == "signals" and row["modalities"] == ["signals"] and row["trainable"] > 0
     run("report", *common, "--out", tmp_path / "report.html")
+    assert "first baseline" not in (tmp_path / "report.html").read_text()
+    run("train", "--variant", "linear-probe", "--clip", "tiny", "--epochs", 1, *common, "--out", tmp_path / "other")
+    run("eval", tmp_path / "other", *common)
+    run("report", tmp_path / "other", *common, "--out", tmp_path / "other.md")
+    assert "demo7: the first baseline is missing" in (tmp_path / "other.md").read_text()
     clip = next((workspace / "demo7" / "source").rglob("*.mp4"))
     answer = CliRunner().invoke(app, ["predict", str(clip), "--checkpoint", str(tmp_path / "runs" / "two"), "--json"])
     assert answer.exit_code == 0 and '"signals"' in answer.output, answer.output

@@ -138,8 +138,8 @@ class PackedClips:
             return False
         if lacking and not allow_missing:
             raise FclipError(
-                f"{len(lacking)} of {len(self)} clips have no {name} ({lacking[0]} is one); run fclip face-analyze and "
-                "fclip pack again, or use --allow-missing"
+                f"{len(lacking)} of {len(self)} clips have no {name} ({lacking[0]} is one); fclip pack "
+                "without --allow-missing leaves such clips out"
             )
         return True
 
