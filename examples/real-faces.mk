@@ -19,7 +19,6 @@ FOLDS      ?= 1
 SEEDS      ?= 0
 MOST       ?= 500
 CLASSES    ?=
-PACK       ?= --allow-missing
 
 METHODS := signals signals-probe linear-probe base star dagger star-dagger
 options.signals       = --variant signals
