@@ -15,7 +15,8 @@ import torch
 
 from fclip.files import resource_json
 from fclip.synth.actions import UNITS
-from fclip.synth.clips import ClipScript, render_clip, sample_clip
+from fclip.synth.clips import render_clip, sample_clip
+from fclip.synth.script import ClipScript
 
 from .augment import Square
 

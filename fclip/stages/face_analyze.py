@@ -143,7 +143,7 @@ class FacesStage(ShardStage[Config]):
 
 def _implausible(key: str, track: FaceTrack) -> str | None:
     """What is wrong with the values of a track, if anything is: a back end may answer with NaN."""
-    from fclip.data.storage.ranges import RANGES, check_range
+    from fclip.data.storage.arrays import RANGES, check_range
 
     try:
         for name in RANGES:

@@ -76,7 +76,7 @@ def _verify(paths: list[Path]) -> StageReport:
 
 def _tables(rows: list[dict[str, Any]]) -> list[str]:
     """A table for each kind of file, below what all its rows share; one file alone has a line for each fact."""
-    from fclip.runner.tables import format_table
+    from fclip.runner.report import format_table
 
     lines: list[str] = []
     for kind in dict.fromkeys(str(row.get("kind", "damaged")) for row in rows):

@@ -44,7 +44,7 @@ class Config(ShardConfig):
 def run(config: Config) -> StageReport:
     """Pack every frames shard; counts per class and part go into the manifest and the report."""
     from fclip.data.storage.splits import read_classes, read_splits
-    from fclip.runner.tables import class_table
+    from fclip.runner.report import class_table
     from fclip.schema import as_json
 
     folder = stage_input(config, "frames")

@@ -45,7 +45,8 @@ def run(config: Config) -> StageReport:
     if config.out and len(runs) > 1:
         raise UsageError("--out names one run folder, but several folds or seeds were asked for; leave it out")
     from fclip.data.storage.folds import caption_source
-    from fclip.engine.train.run import Job, train_run
+    from fclip.engine.train.job import Job
+    from fclip.engine.train.run import train_run
 
     report = StageReport("train", counts={"runs": 0}, values={"runs": []})
     for fold, seed in runs:

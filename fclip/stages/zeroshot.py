@@ -143,7 +143,8 @@ def source_model(
 ) -> tuple[ExpressionModel, Path | None]:
     """The model to test, with the target's class names, and the run that its weights come from (None: plain CLIP)."""
     from fclip.data.storage.splits import check_classes, read_classes, read_splits
-    from fclip.engine.train.run import Job, train_run
+    from fclip.engine.train.job import Job
+    from fclip.engine.train.run import train_run
     from fclip.engine.train.run_folder import RunFolder
     from fclip.models.checkpoint import load_checkpoint, load_model
 

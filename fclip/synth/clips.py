@@ -11,45 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fclip.synth.actions import CHANNELS, UNITS, Event, Wave, activations, expression_events, nuisance_events
-from fclip.synth.identity import Identity, sample_identity
-from fclip.synth.look import Look, sample_look
+from fclip.synth.actions import CHANNELS, UNITS, Event, expression_events, nuisance_events
+from fclip.synth.identity import sample_identity
+from fclip.synth.look import sample_look
 from fclip.synth.render import Scene, paint_frame, trace_scene
+from fclip.synth.script import ClipScript
 from fclip.synth.texts import describe
 
 FPS = 25.0
 WEAK, BLENDED = 0.045, 0.055  # shares of clips that are hard to tell: barely shown, or mixed with a second expression
-
-
-@dataclass(frozen=True)
-class ClipScript:
-    """Everything random about one clip. `blend` is a second expression mixed in (share of it), or None."""
-
-    label: str
-    identity: int
-    seed: int
-    classes: tuple[str, ...]
-    blend: tuple[str, float] | None
-    strength: float
-    frames: int
-    fps: float
-    events: tuple[Event, ...]
-    waves: tuple[Wave, ...]
-    look: Look
-
-    @property
-    def person(self) -> Identity:
-        """Who is seen."""
-        return sample_identity(self.identity)
-
-    @property
-    def times(self) -> np.ndarray:
-        """Seconds of all frames, (frames,)."""
-        return np.arange(self.frames) / self.fps
-
-    def channels(self, times: np.ndarray | None = None) -> np.ndarray:
-        """Time courses of actions.CHANNELS at `times` (default: all frames): (T, C)."""
-        return activations(self.events, self.waves, self.times if times is None else times)
 
 
 @dataclass(frozen=True)

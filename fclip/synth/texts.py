@@ -7,16 +7,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fclip.errors import UsageError
 from fclip.files import resource_json
 from fclip.synth.actions import INDEX, UNITS
-
-if TYPE_CHECKING:
-    from fclip.synth.clips import ClipScript
+from fclip.synth.script import ClipScript
 
 SMALLEST = 0.14  # activations below this are not mentioned
 MOTION_SIZES = {"yaw": 6.0, "pitch": 5.0, "roll": 5.0, "gaze_x": 0.45, "gaze_y": 0.4}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fclip.records import PARSING_CLASSES
-from fclip.synth.clips import ClipScript, RenderedClip, frame_indices, render_clip, sample_clip
+from fclip.synth.clips import RenderedClip, frame_indices, render_clip, sample_clip
 from fclip.synth.dataset import CLASSES
 from fclip.synth.identity import sample_identity
+from fclip.synth.script import ClipScript
 
 DEMO7 = CLASSES["demo7"]
 PART = {name: number for number, name in enumerate(PARSING_CLASSES)}

@@ -11,8 +11,9 @@ import pytest
 from fclip.errors import UsageError
 from fclip.files import resource_json
 from fclip.synth.actions import Event
-from fclip.synth.clips import ClipScript, sample_clip
+from fclip.synth.clips import sample_clip
 from fclip.synth.dataset import CLASSES
+from fclip.synth.script import ClipScript
 from fclip.synth.texts import describe
 
 DEMO11 = CLASSES["demo11"]

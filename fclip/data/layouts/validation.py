@@ -13,7 +13,7 @@ from typing import Any
 
 from fclip.data.layouts.base import Dataset, published_facts
 from fclip.data.media.images import list_frames
-from fclip.runner.tables import class_table
+from fclip.runner.report import class_table
 
 _SHOWN = 20  # names kept of each list of offenders
 _REMARKS = frozenset({"untrained_classes"})  # what may be meant; everything else stops the work

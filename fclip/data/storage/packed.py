@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fclip.data.storage.arrays import check_finite, npy_bytes, parse_npy
+from fclip.data.storage.arrays import check_finite, check_range, npy_bytes, parse_npy
 from fclip.data.storage.captions import caption_from_dict
-from fclip.data.storage.ranges import check_range
 from fclip.data.storage.shards import need_field, parse_info, parse_json
 from fclip.data.storage.strips import decode_palette_strip, decode_strip, encode_palette_strip
 from fclip.errors import FclipError

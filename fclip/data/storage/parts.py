@@ -16,8 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fclip.data.storage.arrays import check_finite, check_names
-from fclip.data.storage.ranges import check_range
+from fclip.data.storage.arrays import check_finite, check_names, check_range
 from fclip.errors import FclipError
 from fclip.files import atomic_write
 from fclip.records import BLENDSHAPES, LANDMARKS, PARSING_CLASSES, FaceTrack, check_key

@@ -19,7 +19,7 @@ from fclip.engine.train.state import Position, TrainState
 from fclip.models import ExpressionModel
 
 if TYPE_CHECKING:
-    from fclip.engine.train.run import Job
+    from fclip.engine.train.job import Job
 
 log = logging.getLogger(__name__)
 OF_GRADIENTS = (

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from fclip.config import loader_processes
-from fclip.data.storage.folds import FoldShards, caption_source, clip_frames, data_hash, fold_shards
+from fclip.data.storage.folds import FoldShards, clip_frames, data_hash, fold_shards
 from fclip.data.storage.splits import read_classes, read_splits
 from fclip.engine.batches.devices import choose_device, describe_device
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team, join_team
 from fclip.engine.train.at_once import fit_at_once
+from fclip.engine.train.job import Job
 from fclip.engine.train.loop import LoopSettings, Trainer
 from fclip.engine.train.optimise import optimizer_of
 from fclip.engine.train.options import TrainOptions
@@ -25,34 +24,8 @@ from fclip.engine.train.run_folder import RunFolder, RunIdentity, RunSummary
 from fclip.engine.train.selection import HeldOutScore
 from fclip.errors import UsageError
 from fclip.models import ExpressionModel
-from fclip.schema import JsonObject, as_json
-from fclip.seeing.preparation import read_preparation
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run to train: fold and seed of a data set, the folders of its clips, of cached features and of the run."""
-
-    dataset: str
-    packed: Path
-    fold: str
-    seed: int
-    features: Path
-    out: Path
-
-    def facts(self, options: TrainOptions) -> JsonObject:
-        """What a checkpoint says about its training data."""
-        return {
-            "dataset": self.dataset,
-            "fold": self.fold,
-            "seed": self.seed,
-            "selection": options.select,
-            "captions": as_json(caption_source(self.packed)),
-            "preparation": as_json(read_preparation(self.packed)),
-            "without": list(options.without),
-        }
 
 
 def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, resume: bool) -> RunSummary:
