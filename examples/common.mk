@@ -52,6 +52,10 @@ FACES      ?= mediapipe
 MLLM       ?= video-llava
 endif
 
+# CAPTION: more options for the captioner. The papers' captions saw the label, test parts included; to repeat that:
+# CAPTION="--prompt paper --allow-test-labels". Label-blind captions are the default, so published figures that rest on
+# the others stand on lines of their own.
+CAPTION ?=
 # TRAIN: more options for every training run, e.g. TRAIN="--select best-on-test" to repeat the field's habit.
 TRAIN  ?=
 SHORT  := $(if $(EPOCHS),--epochs $(EPOCHS)) $(TRAIN)
@@ -77,13 +81,17 @@ $(ROOT)/%/faces/manifest.json: $(ROOT)/%/frames/manifest.json
 	$(FCLIP) face-analyze --dataset $* --backend $(FACES)
 
 $(ROOT)/%/captions/manifest.json: $(ROOT)/%/faces/manifest.json
-	$(FCLIP) caption --dataset $* --mllm $(MLLM)
+	$(FCLIP) caption --dataset $* --mllm $(MLLM) $(CAPTION)
 
 $(ROOT)/%/refined/manifest.json: $(ROOT)/%/captions/manifest.json
 	$(FCLIP) refine --dataset $* --report
 
 $(ROOT)/%/packed/manifest.json: $(ROOT)/%/frames/manifest.json $(ROOT)/%/faces/manifest.json $(ROOT)/%/refined/manifest.json
 	$(FCLIP) pack --dataset $* $(PACK)
+
+# The same with a data set's own captions as people wrote them, unrefined: what EmoCLIP is trained on.
+$(ROOT)/%/packed-human/manifest.json: $(ROOT)/%/frames/manifest.json $(ROOT)/%/faces/manifest.json
+	$(FCLIP) pack --dataset $* --captions human --out $(@D)
 
 packed = $(ROOT)/$(1)/packed/manifest.json
 

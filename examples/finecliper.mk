@@ -56,18 +56,26 @@ supervised: $(call trained,$(SUPERVISED)) ## Table 1: the four variants, DFER-CL
 per-class: $(call trained,$(OURS)) ## Table 2: recall of each class
 	$(call table,finecliper-classes,$(OURS))
 
-# The source of a transfer is trained on its fold 1 and tested on every fold of DATASET. MAFW (demo11) has captions by
-# people, so it is a source for itself too: in-domain, fold by fold.
-SOURCES := $(OTHERS) $(filter mafw demo11,$(DATASET))
+# The source of a transfer is trained on its fold 1 and tested on every fold of DATASET; trained on DATASET itself it is
+# in-domain, fold by fold. MAFW (here demo11) has captions by people and is the source of EmoCLIP; from DFEW and FERV39k
+# the paper transfers to one another only. Captions of the tested clips stay unread; TEST_CAPTIONS=--use-captions reads
+# them (the paper's sentence can mean either; so both figures exist side by side).
+WRITTEN := $(if $(DEMO),demo11,mafw)
+SOURCES := $(WRITTEN) $(if $(filter $(WRITTEN),$(DATASET)),,$(if $(DEMO),demo7,dfew ferv39k))
+TEST_CAPTIONS ?=
 define transfer
-	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(tuned.$(2)) $(SHORT)
+	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(4) $(tuned.$(2)) $(SHORT)
 
 endef
-zero-shot: $(call packed,$(DATASET)) $(foreach source,$(OTHERS),$(call packed,$(source))) ## Table 3: zero-shot transfer to DATASET
+people = --in $(ROOT)/$(WRITTEN)/packed-human
+zero-shot: $(foreach set,$(sort $(DATASET) $(SOURCES)),$(call packed,$(set))) $(ROOT)/$(WRITTEN)/packed-human/manifest.json ## Table 3: zero-shot transfer to DATASET
 	$(plain_clip)
 	$(plain_farl)
-	$(foreach source,$(filter demo% mafw,$(SOURCES)),$(call transfer,$(source),emoclip,$(CLIP_DFER)))
-	$(foreach source,$(SOURCES),$(call transfer,$(source),dagger,$(CLIP)))
+	$(call transfer,$(WRITTEN),emoclip,$(CLIP_DFER),--objective labels)
+	$(call transfer,$(WRITTEN),emoclip,$(CLIP_DFER),$(people))
+	$(call transfer,$(WRITTEN),dagger,$(CLIP),$(people) $(TEST_CAPTIONS))
+	$(foreach source,$(SOURCES),$(call transfer,$(source),dagger,$(CLIP),$(TEST_CAPTIONS)))
+	$(foreach source,$(SOURCES),$(call transfer,$(source),dagger,$(CLIP),--objective captions $(TEST_CAPTIONS)))
 	$(call table,finecliper-zeroshot)
 
 levels: $(call trained,base middle high star-dagger) ## Table 4: low, middle and high semantic level

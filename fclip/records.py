@@ -178,3 +178,9 @@ class CheckpointInfo:
     selection: str = "unknown"
     captions: CaptionSource | None = None
     without: tuple[str, ...] = ()
+
+    @property
+    def captions_read(self) -> CaptionSource | None:
+        """The captions of the training data where the training read them; None where it read none."""
+        reads = "caption" in self.modalities and "caption" not in self.without
+        return self.captions if reads and self.captions and self.captions.model else None

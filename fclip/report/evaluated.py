@@ -91,7 +91,9 @@ def read_evaluated(folder: Path) -> Evaluated:
     if table.classes != result.classes or len(table.keys) != result.clips:
         raise FclipError(f"{path}: does not belong to results.json beside it; make both again: fclip eval --overwrite")
     result = dataclasses.replace(result, **vars(figures_of(table)))
-    return Evaluated(result, table.clips(), folder, training_captions(folder, result))
+    if result.schema < 3:
+        result = dataclasses.replace(result, trained_with=training_captions(folder, result))
+    return Evaluated(result, table.clips(), folder)
 
 
 def training_captions(folder: Path, result: Result) -> CaptionSource | None:
@@ -102,9 +104,7 @@ def training_captions(folder: Path, result: Result) -> CaptionSource | None:
         info = parse_record(header, CheckpointInfo, str(run))
     except FclipError:  # nothing was trained, or the weights were moved away
         return None
-    if "caption" not in set(info.modalities) - set(info.without):
-        return None
-    return info.captions if info.captions and info.captions.model else None
+    return info.captions_read
 
 
 def lacks_baseline(folder: Path) -> bool:

@@ -57,7 +57,7 @@ class Method:
     def agreement(self, row: Row) -> tuple[bool, bool, bool]:
         """Whether a result that is like this also has its source, its kind of captions, and its CLIP model and all
         modalities."""
-        captions = (row.trained_captions or CaptionSource()).kind
+        captions = (row.trained_with or CaptionSource()).kind
         whole = row.source is not None or not (row.without or row.settings.get("without"))
         return self.source == row.source, self.captions == captions, self.clip in (None, row.clip) and whole
 

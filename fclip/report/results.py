@@ -48,13 +48,15 @@ def row_names(rows: Sequence[Row]) -> list[str]:
         if row.selection != "last":
             parts.append(str(row.selection))
         name = ", ".join(parts)
+        if name in names and row.trained_with:
+            name += f", captions by {row.trained_with.kind}"
         names.append(name if name not in names else f"{name} ({names.count(name) + 1})")
     return names
 
 
 def rests_on(row: Row) -> str:
     """What a result rests on: data, selection mode, captions and whether they saw the label. A Flag if it flatters."""
-    seen, used = row.trained_captions, row.captions
+    seen, used = row.trained_with, row.captions
     parts = ["rendered faces"] if row.dataset in RENDERED else []
     if row.source is not None:
         parts.append("IN-DOMAIN, not zero-shot" if is_in_domain(row) else "zero-shot")
@@ -67,6 +69,8 @@ def rests_on(row: Row) -> str:
         parts.append(f"{where} captions ({captions.model}, {how}{told})")
     if not seen and not used:
         parts.append("no captions")
+    elif seen and row.source not in (None, "none") and not used:
+        parts.append("tested without captions")
     text = "; ".join(parts)
     return Flag(text) if any(word in text for word in ("IN-DOMAIN", "BEST ON TEST", "SAW THE LABEL")) else text
 
@@ -194,7 +198,7 @@ def caveats(rows: Sequence[Row]) -> list[Block]:
         )
     if any(is_in_domain(row) for row in rows):
         notes.append("IN-DOMAIN: trained on the data set that is tested; this is no zero-shot transfer.")
-    if any(used and used.label_shown for row in rows for used in (row.captions, row.trained_captions)):
+    if any(used and used.label_shown for row in rows for used in (row.captions, row.trained_with)):
         notes.append("SAW THE LABEL: the captions were written by someone, or a model, that knew the label.")
     for row in rows:
         name = f"{method_name(row)} on {data_name(row)}"

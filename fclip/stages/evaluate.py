@@ -187,7 +187,7 @@ def _run_subject(config: Config, folder: Path) -> Subject:
         without=config.without,
         set=options.set,
         settings=train_settings(identity.config),
-        trained_with=read_info(checkpoint).captions,
+        trained_with=read_info(checkpoint).captions_read,
         data=data_hash(packed),
     )
     return Subject(facts, packed, checkpoint, lambda: load_model(checkpoint))
@@ -218,7 +218,7 @@ def _file_subject(config: Config, path: Path) -> tuple[Subject, Path]:
         selection=info.selection,
         checkpoint_sha256=sha256_file(path),
         without=config.without,
-        trained_with=info.captions,
+        trained_with=info.captions_read,
         data=data_hash(packed),
     )
     return Subject(facts, packed, path, lambda: load_model(path)), folder

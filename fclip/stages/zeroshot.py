@@ -13,9 +13,11 @@ from fclip.data.storage.folds import caption_source, clip_frames, data_hash
 from fclip.engine.fetching import provide
 from fclip.engine.train.options import TrainOptions
 from fclip.errors import FclipError, UsageError
+from fclip.records import make_key
 from fclip.registry import VARIANTS
 from fclip.runner.report import StageReport
 from fclip.runner.workspace import features_folder, list_shards, require_folder, run_folder
+from fclip.schema import parse_options
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
@@ -27,10 +29,12 @@ class Config(TrainOptions, CommonConfig):
     """Zero-shot transfer: pre-train on one data set, test on the test parts of another.
 
     The candidates are the target's class names; no mapping table. `--pretrain none` tests plain CLIP. A finished run
-    of the same configuration on the source is reused, else trained. Captions of the target are used only where they
-    are label-blind. Testing on the data set that was trained on is reported as in-domain.
+    of the same configuration on the source is reused, else trained. Models are tested on the frames alone unless
+    --use-captions, which takes label-blind captions only. Testing on the data set that was trained on is reported as
+    in-domain. Results say whose captions the source had; those of another packed folder of it are runs of their own.
 
     Example:  fclip zeroshot --pretrain demo11 --test demo7 --variant dagger
+              fclip zeroshot --pretrain mafw --in fclip-data/mafw/packed-human --test dfew --variant emoclip
               fclip zeroshot --pretrain none --test dfew --clip ViT-B-32
     """
 
@@ -41,8 +45,12 @@ class Config(TrainOptions, CommonConfig):
     )
     pretrain: str = option("none", "data set to train on, or none", output=True)
     test: str | None = option(None, "data set to test on [--dataset]", output=True)
-    objective: Literal["labels", "captions"] = option(
-        "labels", "train on the source's labels, or on its captions alone (contrast of clip and caption)", output=True
+    input: str | None = option(None, "packed folder of --pretrain, or its URL, instead of the workspace's", flag="--in")
+    objective: Literal["labels", "captions"] | None = option(
+        None,
+        "train on the source's labels, or on its captions alone (contrast of clip and caption) "
+        "[the variant's: labels, of emoclip captions]",
+        output=True,
     )
     use_captions: bool = option(
         False, "use the target's captions at test time (refused unless label-blind)", output=True
@@ -50,11 +58,27 @@ class Config(TrainOptions, CommonConfig):
     resume: bool = option(True, "go on from the last checkpoint of the source run")
 
     def source_options(self) -> TrainOptions:
-        """How the source run is trained; --objective captions is an option of its variant."""
+        """How the source run is trained; --objective is an option of its variant where that has it."""
         options = self.train_options()
-        if self.objective == "labels" or self.pretrain == "none" or "objective=captions" in options.set:
+        if self.pretrain == "none" or self.objective in (None, _objective(options.variant, options.set)):
             return options
-        return dataclasses.replace(options, set=(*options.set, "objective=captions"))
+        return dataclasses.replace(options, set=(*options.set, f"objective={self.objective}"))
+
+    @property
+    def learned(self) -> str:
+        """What the source run is trained on: labels or captions."""
+        options = self.source_options()
+        return _objective(options.variant, options.set) if self.pretrain != "none" else "labels"
+
+    @property
+    def name(self) -> str:
+        """The variant, with what is learned where that is not as usual for it."""
+        return self.variant if self.learned == _objective(self.variant, ()) else f"{self.variant}-{self.learned}"
+
+
+def _objective(variant: str, given: tuple[str, ...]) -> str:
+    """What a variant with these options learns; variants without such an option learn labels."""
+    return getattr(VARIANTS.make_options(variant, parse_options(given)), "objective", "labels")
 
 
 def run(config: Config) -> StageReport:
@@ -80,9 +104,10 @@ def run(config: Config) -> StageReport:
         report.out = folder / "eval"
     rows = [row for row, _ in make_rows(evaluated)]
     report.values["results"] = [as_json(row) for row in rows]
-    kind = f"objective {config.objective}; " if config.pretrain != "none" else ""
+    kind = f"objective {config.learned}; " if config.pretrain != "none" else ""
     kind += "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
-    report.lines += [f"{config.pretrain} -> {target} ({kind}), mean over folds", *format_rows(rows)]
+    how_tested = "the target's captions are read" if config.use_captions else "no captions of the target are read"
+    report.lines += [f"{config.pretrain} -> {target} ({kind}; {how_tested}), mean over folds", *format_rows(rows)]
     return report
 
 
@@ -112,11 +137,11 @@ def _subject(
     from fclip.report.evaluation import Subject, train_settings
 
     options = config.source_options()
-    how = model.variant if config.objective == "labels" else f"{model.variant}-{config.objective}"
+    how = (model.variant if config.pretrain == "none" else config.name) + ("-with-captions" * config.use_captions)
     checkpoint = RunFolder(source).chosen(options.select) if source else None
     settings = train_settings(config_dict(options, output_only=True))
     facts = RunFacts(
-        run=f"{config.pretrain}-to-{target}-{how}-fold{fold}-seed{seed}",
+        run=f"{source_name(config)}-to-{target}-{how}-fold{fold}-seed{seed}",
         dataset=target,
         source=config.pretrain,
         variant=model.variant,
@@ -129,13 +154,27 @@ def _subject(
         without=(*options.without, *(() if config.use_captions else ("caption",))),
         checkpoint=str(source) if source else None,
         in_domain=config.pretrain == target,
-        objective=config.objective,
+        objective=config.learned,
         checkpoint_sha256=sha256_file(checkpoint) if checkpoint else model.clip_sha256,
-        trained_with=read_info(checkpoint).captions if checkpoint else None,
+        trained_with=read_info(checkpoint).captions_read if checkpoint else None,
         prompts_sha256=hash_of(model.prompts),
         data=data_hash(packed),
     )
     return Subject(facts, packed, checkpoint, lambda: model)
+
+
+def source_folder(config: Config) -> Path:
+    """The packed folder that is trained on: --in, or the workspace's."""
+    there = config.input or config.root / config.pretrain / "packed"
+    return require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
+
+
+def source_name(config: Config) -> str:
+    """The source in names of runs; of another packed folder than the workspace's, with whose captions it has."""
+    if not config.input or config.pretrain == "none":
+        return config.pretrain
+    folder = source_folder(config)
+    return make_key(f"{config.pretrain}-{caption_source(folder).model or folder.name}")
 
 
 def source_model(
@@ -153,18 +192,16 @@ def source_model(
         frames = options.frames or clip_frames(list_shards(packed, ".tar", "packed")[0][0])
         variant = "zeroshot-clip" if VARIANTS.property(options.variant, "trains", True) else options.variant
         return dataclasses.replace(options, variant=variant, options=None).build(classes, frames), None
-    there = config.root / config.pretrain / "packed"
-    source = require_folder(there, "packed", dataclasses.replace(config, dataset=config.pretrain))
+    source = source_folder(config)
     if fold not in (folds := read_splits(source).folds):
         known = ", ".join(sorted(folds))
         raise UsageError(f"--fold {fold}: {config.pretrain} has the folds {known}; name the one to train on")
-    variant = options.variant if config.objective == "labels" else f"{options.variant}-captions"
     shards = list_shards(source, ".tar", "packed")
     model = options.build(classes, options.frames or clip_frames(shards[0][0]))
     if not model.open_classes:
-        where = f"{packed}: variant {variant} has one output for each class of {config.pretrain}"
+        where = f"{packed}: variant {options.variant} has one output for each class of {config.pretrain}"
         check_classes(read_classes(source), classes, where)
-    out = run_folder(config, config.pretrain, variant, fold, seed)
+    out = run_folder(config, source_name(config), config.name, fold, seed)
     job = Job(config.pretrain, source, fold, seed, features_folder(config, config.pretrain), out)
     train_run(options, job, device=config.device, overwrite=config.overwrite, resume=config.resume)
     checkpoint = RunFolder(out).chosen(options.select)

@@ -94,7 +94,7 @@ def test_plots_are_well_formed_and_take_the_colour_of_the_text():
         plots.reliability_plot({WILD: curve}),
         plots.curves_plot({WILD: ([1, 2], [3.0, 1.0])}, WILD),
         plots.parameters_plot({WILD: (10**7, 0.5)}, {"p": (10**8, 0.7)}),
-        plots.weights_plot([(WILD, 0.5, 0.6)]),
+        plots.weights_plot([(0.1, 0.5, 0.6), (0.2, 0.4, 0.5)], (0.7, 0.8), WILD),
         plots.similarity_plot(names, np.array([0.2, np.nan]), np.array([0.1, np.nan])),
     ]
     for svg in drawn:

@@ -148,6 +148,33 @@ def test_published_figures_stand_only_beside_the_same_data_method_clip_and_capti
     assert sorted(v for v in column(table, "published WAR") if v) == [58.27, 72.68, 72.86]
 
 
+def test_whose_captions_the_source_had_decides_which_row_a_transfer_repeats(tmp_path):
+    """MAFW's own captions, a model's that saw the label, and a label-blind model's, which no paper ran."""
+    people, blind = CaptionSource("human", True), CaptionSource("video-llava", False)
+    transfer = {"dataset": "dfew", "source": "mafw", "without": ("caption",)}
+    expected = {}
+    for name, captions in (("people", people), ("saw", SAW), ("blind", blind)):
+        for variant, clip in (("dagger", "ViT-B-16"), ("emoclip", "ViT-B-32")):
+            write_run(tmp_path, variant, "1", 0, name=f"{variant}-{name}", clip=clip, trained_with=captions, **transfer)
+    expected = {"dagger-people": 57.12, "emoclip-people": 46.27, "dagger-saw": 62.03}
+    classes = {"clip": "ViT-B-32", "set": ("objective=labels",), **transfer}
+    write_run(tmp_path, "emoclip", "1", 0, name="emoclip-classes", **classes)
+    pairs = make_rows(find_evaluated(report.Config(root=tmp_path), ()))
+    quoted = {group[0].result.run: found[1][1] for row, group in pairs if (found := published_figures(row))}
+    assert quoted == {**expected, "emoclip-classes": 24.96}
+    table = table_of(published_table(find_table("finecliper-zeroshot"), [row for row, _ in pairs]))
+    lines = list(zip(*(column(table, c) for c in ("method", "WAR", "published WAR", "rests on")), strict=True))
+    (own,) = [
+        line
+        for line in lines
+        if "label-blind" in str(line[3])
+        and "trained with captions" in str(line[3])
+        and line[0].startswith("FineCLIPER")
+    ]
+    assert own[1] is not None and own[2] is None and "tested without captions" in own[3]
+    assert {war for _, _, war, _ in lines if war} >= set(quoted.values())
+
+
 def test_a_papers_table_has_its_order_ours_and_what_we_did_not_run(tmp_path):
     for variant in ("star", "base"):
         write_run(tmp_path, variant, "1", 0, dataset="dfew", clip="ViT-B-16")

@@ -8,9 +8,12 @@ import shutil
 
 import pytest
 
+from fclip.engine.evaluate.aggregate import make_rows
 from fclip.engine.predict.opening import open_model
-from fclip.errors import FclipError, OutputDiffers, UsageError
-from fclip.stages import zeroshot
+from fclip.errors import FclipError, UsageError
+from fclip.report.evaluated import find_evaluated
+from fclip.stages import pack, zeroshot
+from fclip.stages.report import Config
 from tests.pipeline import build_workspace
 
 SMALL = {"clip": "tiny", "clip_weights": "random", "epochs": 1, "batch_size": 8}
@@ -39,8 +42,9 @@ def test_transfer_from_eleven_classes_to_seven(both):
     written = table.stat().st_mtime_ns
     zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", **SMALL))
     assert table.stat().st_mtime_ns == written, "and so is its evaluation"
-    with pytest.raises(OutputDiffers, match=r"without: \[\"caption\"\] -> \[\]"):
-        zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", use_captions=True, **SMALL))
+    used = zeroshot.run(zeroshot.Config(root=both, pretrain="demo11", test="demo7", use_captions=True, **SMALL))
+    assert used.values["results"][0]["modalities"] == ["frames+caption"], "both readings of the protocol side by side"
+    assert table.stat().st_mtime_ns == written
     named = zeroshot.Config(root=both, pretrain="demo11", test="demo7", use_captions=True, overwrite=False, **SMALL)
     with pytest.raises(UsageError, match="--fold all: demo11 has the folds 1, 2, 3, 4, 5; name the one"):
         zeroshot.run(dataclasses.replace(named, fold="all"))
@@ -73,6 +77,31 @@ def test_captions_alone_as_the_objective(both):
         zeroshot.run(
             zeroshot.Config(root=both, pretrain="demo11", test="demo7", objective="captions", variant="base", **SMALL)
         )
+
+
+def test_whose_captions_the_source_has_is_part_of_the_run(both):
+    """Runs on people's captions stand beside those on a model's, under names, in rows and in lines of their own."""
+    there = both / "demo11" / "packed-human"
+    pack.run(pack.Config(root=both, dataset="demo11", captions="human", out=there, workers=1))
+    small = {**SMALL, "root": both, "pretrain": "demo11", "test": "demo7", "variant": "emoclip", "seed": (3,)}
+    small["set"] = ("head_width=8", "mlp_width=16")
+    found = {}
+    for name, options in {"model": {}, "people": {"input": str(there)}, "classes": {"objective": "labels"}}.items():
+        report = zeroshot.run(zeroshot.Config(**small, **options))
+        (row,) = report.values["results"]
+        found[name] = (report.out.parent.name, row["objective"], row["trained_with"])
+        assert f"objective {row['objective']}; zero-shot; no captions of the target are read" in report.lines[0]
+    end = "fold5-seed3"
+    template = {"model": "template", "label_shown": False}
+    assert found == {
+        "model": (f"demo11-to-demo7-emoclip-{end}", "captions", template),
+        "people": (f"demo11-human-to-demo7-emoclip-{end}", "captions", {"model": "human", "label_shown": True}),
+        "classes": (f"demo11-to-demo7-emoclip-labels-{end}", "labels", None),
+    }
+    runs = {path.name for path in (both / "runs").glob("demo11-*emoclip*-seed3") if "-to-" not in path.name}
+    assert runs == {f"demo11{name}-fold1-seed3" for name in ("-emoclip", "-human-emoclip", "-emoclip-labels")}
+    evaluated = [e for e in find_evaluated(Config(root=both), ()) if e.result.variant == "emoclip"]
+    assert sorted(len(group) for _, group in make_rows(evaluated)) == [5, 5, 5]
 
 
 @pytest.mark.parametrize("variant", ["linear-probe", "signals"])

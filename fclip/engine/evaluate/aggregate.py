@@ -13,18 +13,16 @@ from fclip.config import canonical_json
 from fclip.engine.evaluate.bootstrap import Clips, fold_clips, pool_folds, rate_intervals
 from fclip.engine.evaluate.metrics import Reliability, recall_per_class, uar, war
 from fclip.engine.evaluate.results import MethodFacts, Metric, Result, Row, Scene, narrow
-from fclip.records import CaptionSource
 from fclip.schema import JsonObject, as_json, parse_options
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A result with the clips of its prediction table and where it lies; trained_captions: those the training read."""
+    """A result with the clips of its prediction table and where it lies."""
 
     result: Result
     clips: Clips
     folder: Path | None = None
-    trained_captions: CaptionSource | None = None
 
     @property
     def out(self) -> Path | None:
@@ -46,7 +44,7 @@ def make_rows(evaluated: Sequence[Evaluated]) -> list[tuple[Row, list[Evaluated]
 def _method(record: MethodFacts, *, with_settings: bool = False) -> MethodFacts:
     """What makes a method: its facts, but for what follows from them or from the data."""
     settings = record.settings if with_settings else {}
-    return replace(narrow(MethodFacts, record), settings=settings, in_domain=False, trained_with=None)
+    return replace(narrow(MethodFacts, record), settings=settings, in_domain=False)
 
 
 def _differing(row: Row, rows: Sequence[Row]) -> JsonObject:
@@ -104,7 +102,6 @@ def make_row(members: Sequence[Evaluated]) -> Row:
         options=parse_options(first.set),
         repeated=tuple(sorted(pair for pair, count in times.items() if count > 1)),
         lacking=tuple(sorted({(fold, seed) for fold in by_fold for seed in seeds} - times.keys())),
-        trained_captions=members[0].trained_captions,
     )
 
 
@@ -168,6 +165,8 @@ def format_rows(rows: Sequence[Row]) -> list[str]:
 def _flags(row: Row) -> list[str]:
     """What a reader of a row's figures must know."""
     flags = [row.selection or "-", *(["in-domain"] if row.in_domain else []), *row.set]
+    if row.source and row.trained_with:
+        flags.append(f"(trained on captions by {row.trained_with.kind})")
     flags += [f"{setting}={value}" for setting, value in row.differs.items()]
     if row.selection == "best-on-test":
         flags.append("(chosen on the test part)")

@@ -1,7 +1,8 @@
 """What an evaluation found, as records: `Result` of one run (results.json), `Row` of one method over folds and seeds.
 
 Rates are fractions in [0, 1]. results.json is one flat JSON object of Result's fields; files without `schema` are of
-schema 1, which lacks what has a default here.
+schema 1, which lacks what has a default here; before schema 3, trained_with told the captions of the training data
+whether or not the training read them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from fclip.engine.evaluate.predictions import PredictionTable
 from fclip.records import CaptionSource
 from fclip.schema import JsonObject
 
-SCHEMA = 2
+SCHEMA = 3
 Metric = Literal["uar", "war"]
 T = TypeVar("T")
 
@@ -40,7 +41,8 @@ class MethodFacts:
 
     dataset: the one tested; source: the one trained on where that is another ("none": plain CLIP; None: no transfer);
     set: the options of the variant, as given; settings: what else the training was told; without: modalities left
-    out; trained_with: captions of the training data. clip and selection are None for another program's predictions.
+    out; trained_with: whose captions the training read, None for none. clip and selection are None for another
+    program's predictions.
     """
 
     dataset: str
@@ -139,8 +141,7 @@ class Row(MethodFacts):
     clips: predictions, test_clips: different clips; pooled_...: every clip counted once, whatever its fold; recall,
     confusion and reliability are pooled over folds and seeds. options: `set` as values; differs: the settings in which
     it is unlike other rows of the same variant; repeated, lacking: pairs (fold, seed) that were run several times, or
-    not at all; trained_captions: those that the training read; leak: accuracy of the leak probe on the data set's
-    captions.
+    not at all; leak: accuracy of the leak probe on the data set's captions.
     """
 
     folds: tuple[str, ...]
@@ -172,7 +173,6 @@ class Row(MethodFacts):
     differs: JsonObject = field(default_factory=dict)
     repeated: tuple[tuple[str, int], ...] = ()
     lacking: tuple[tuple[str, int], ...] = ()
-    trained_captions: CaptionSource | None = None
     leak: float | None = None
 
     def rate(self, metric: Metric) -> Rate:
