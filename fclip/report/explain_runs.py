@@ -22,11 +22,15 @@ BATCH = 8
 
 
 def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> None:
-    """Write eval/explanations.npz of `clips` test clips for each run whose model has positive and negative texts."""
+    """Write eval/explanations.npz of `clips` test clips for each run whose model has label texts to explain with.
+
+    Runs of one fold of a data set explain the same clips, so that these can be compared.
+    """
     from fclip.engine.train.run_folder import read_identity
     from fclip.models import load_model
     from fclip.report.explanations import write_explanations
 
+    chosen: dict[tuple[str, str], list[str]] = {}
     for folder in folders:
         if not (folder / "config.json").is_file():
             log.info("%s: a transfer, explained by the run that it comes from", folder.name)
@@ -37,7 +41,10 @@ def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> N
             log.info("%s: variant %s has no positive and negative texts to explain with", folder.name, model.variant)
             continue
         packed = require_folder(config.root / identity.dataset / "packed", "packed", config)
-        found = explain_clips(config, model, packed, identity.fold, chosen_keys(folder, clips))
+        place = identity.dataset, identity.fold
+        if place not in chosen:
+            chosen[place] = chosen_keys(folder, clips)
+        found = explain_clips(config, model, packed, identity.fold, chosen[place])
         write_explanations(folder / "eval" / "explanations.npz", found)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -89,20 +89,33 @@ def _mean(values: np.ndarray) -> float:
     return float(there.mean()) if len(there) else float("nan")
 
 
-def attention_pictures(found: Explanations, most: int) -> list[Picture]:
-    """One picture a clip: its frames, and below them where the class token looks; classes take turns."""
-    if not found.attention.size:
-        return []
-    pictures = []
-    for index in spread_over_classes(found.labels.tolist(), most):
+def attention_pictures(found: Mapping[str, Explanations], most: int) -> list[Picture]:
+    """One picture a clip (Fig. 6): its frames, and under them where the class token of each run's model looks.
+
+    Runs that explain the same clip stand under one another, models that read more below those that read less. Of each
+    set of clips, up to `most` are shown; classes take turns.
+    """
+    ordered = sorted(found.items(), key=lambda pair: ("caption" in pair[1].modalities, len(pair[1].modalities)))
+    stacks: dict[tuple[str, bytes], list[tuple[str, Explanations, int]]] = {}
+    for run, each in ordered:
+        for index in spread_over_classes(each.labels.tolist(), most) if each.attention.size else ():
+            same = str(each.keys[index]), each.frames[index].tobytes()
+            stacks.setdefault(same, []).append((run, each, index))
+    return [_attention_picture(stack) for stack in stacks.values()]
+
+
+def _attention_picture(stack: Sequence[tuple[str, Explanations, int]]) -> Picture:
+    """The frames of one clip and a row for each run's attention; `stack`: (run, its explanations, clip's index)."""
+    _, first, place = stack[0]
+    rows, notes = [_row(first.frames[place])], []
+    for run, found, index in stack:
+        rows.append(_row(_overlay(found.frames[index], found.attention[index])))
         scores = np.exp(found.logits[index] - found.logits[index].max())
         best = int(scores.argmax())
-        caption = (
-            f"{found.keys[index]}: true {found.labels[index]}, predicted {found.classes[best]} "
-            f"({100 * scores[best] / scores.sum():.0f} %)"
-        )
-        pictures.append(Picture(_jpeg(_overlay(found.frames[index], found.attention[index])), caption))
-    return pictures
+        notes.append(f"{run} predicted {found.classes[best]} ({100 * scores[best] / scores.sum():.0f} %)")
+    gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+    pixels = np.concatenate([part for row in rows for part in (row, gap)][:-1])
+    return Picture(_jpeg(pixels), f"{first.keys[place]}: true {first.labels[place]}; from above, {'; '.join(notes)}")
 
 
 def spread_over_classes(labels: Sequence[str], most: int) -> list[int]:
@@ -127,19 +140,23 @@ def small_frames(frames: np.ndarray) -> np.ndarray:
 
 
 def _overlay(frames: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Frames (S, H, W, 3) in a row, and below them with attention (S, Hp, Wp) in orange, scaled over the clip."""
+    """Frames (S, H, W, 3) with attention (S, Hp, Wp) in orange, scaled over the clip; same shape."""
     from PIL import Image
 
     height, width = frames.shape[1:3]
     low, high = float(attention.min()), float(attention.max())
-    rows = []
+    mixed = []
     for frame, patches in zip(frames, attention, strict=True):
         heat = Image.fromarray(((patches - low) / max(high - low, 1e-9)).astype(np.float32))
         share = 0.75 * np.clip(np.asarray(heat.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)[..., None]
-        mixed = share * np.array([255.0, 110.0, 0.0]) + (1 - share) * (0.6 * frame)
-        column = np.concatenate([frame, np.full((GAP, width, 3), 255, np.uint8), mixed.astype(np.uint8)])
-        rows.append(np.pad(column, ((0, 0), (0, GAP), (0, 0)), constant_values=255))
-    return np.concatenate(rows, axis=1)[:, :-GAP]
+        mixed.append((share * np.array([255.0, 110.0, 0.0]) + (1 - share) * (0.6 * frame)).astype(np.uint8))
+    return np.stack(mixed)
+
+
+def _row(frames: np.ndarray) -> np.ndarray:
+    """Frames (S, H, W, 3) side by side with white gaps."""
+    padded = np.pad(frames, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)  # (S, H, W + GAP, 3)
+    return np.concatenate(list(padded), axis=1)[:, :-GAP]
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from fclip.engine.evaluate.predictions import read_predictions
-from fclip.report.explanations import class_similarities, read_explanations
+from fclip.report.explanations import attention_pictures, class_similarities, read_explanations
 from fclip.report.page.figures import FOREGROUND
 from fclip.stages import evaluate, report, train
 
@@ -17,7 +21,7 @@ def explained(workspace, tmp_path_factory):
     out = tmp_path_factory.mktemp("explained")
     small = {"root": workspace, "dataset": "demo7", "clip": "tiny", "clip_weights": "random", "epochs": 1}
     runs = []
-    for variant in ("dagger", "linear-probe"):
+    for variant in ("dagger", "base", "linear-probe"):
         runs.append(str(out / variant))
         train.run(train.Config(variant=variant, out=out / variant, batch_size=8, **small))
     evaluate.run(evaluate.Config(root=workspace, runs=tuple(runs)))
@@ -52,11 +56,33 @@ def test_explanations_are_of_the_evaluated_model(explained):
 
 def test_the_page_shows_clips_captions_and_attention(explained):
     text = (explained / "r.html").read_text()
-    assert text.count("data:image/jpeg;base64,") == 6  # three clips, three with attention
+    assert text.count("data:image/jpeg;base64,") == 6  # three clips, three with attention of both runs
     for heading in ("Why clips were classified so", "Clips of demo7", "Captions of demo7, before and after refinement"):
         assert heading in text
     assert "trained and tested with captions (template, label-blind)" in text
     assert FOREGROUND not in text
+
+
+def test_attention_of_the_runs_of_a_clip_stands_under_one_another(explained):
+    """Fig. 6: frames, then a row a run, base above what reads captions too; a run with clips of its own stands alone."""
+    found = {name: read_explanations(explained / name / "eval" / "explanations.npz") for name in ("dagger", "base")}
+    pictures = attention_pictures(found, 3)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert picture.caption.index("base predicted") < picture.caption.index("dagger predicted")
+        image = np.asarray(Image.open(io.BytesIO(picture.data)).convert("RGB"), float)
+        assert image.shape == (3 * 80 + 2 * 3, 4 * 80 + 3 * 3, 3)
+        key = picture.caption.partition(":")[0]
+        for row, each in enumerate((None, found["base"], found["dagger"])):
+            part = image[row * 83 : row * 83 + 80, :80]
+            index = found["base"].keys.tolist().index(key)
+            if each is None:
+                assert np.abs(part - found["base"].frames[index][0]).mean() < 6
+            else:
+                heat = (part[..., 0] - part[..., 2]).reshape(5, 16, 5, 16).mean((1, 3))
+                assert np.corrcoef(heat.ravel(), each.attention[index][0].ravel())[0, 1] > 0.5
+    other = dataclasses.replace(found["base"], keys=np.array([f"other{i}" for i in range(5)]))
+    assert len(attention_pictures({"dagger": found["dagger"], "base": other}, 3)) == 6
 
 
 def test_explaining_again_gives_the_same_file(explained, workspace):

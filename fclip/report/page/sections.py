@@ -181,9 +181,9 @@ def explanation_sections(found: Mapping[str, Explanations], clips: int) -> list[
         for modality, cosines in class_similarities(each).items()
     ]
     blocks: list[Block] = [Heading("Why clips were classified so"), Pictures(similarities)]
-    for run, each in found.items():
-        pictures = attention_pictures(each, clips)
-        if pictures:
-            blocks += [Text(f"Where the class token of each frame looks, in the last block of {run}:")]
-            blocks += [Pictures(pictures)]
+    if pictures := attention_pictures(found, clips):
+        text = (
+            "Where the class token of each frame looks in the last block, the runs of the same clip under one another:"
+        )
+        blocks += [Text(text), Pictures(pictures)]
     return blocks
