@@ -32,7 +32,7 @@ SMALL := $(if $(DEMO),,star-dagger-small)
 OURS := base star dagger star-dagger
 SUPERVISED := dfer-clip emoclip-supervised $(OURS)
 
-.PHONY: all table1 table2 table3 table4 table5 table6 table7 table8 table9 figure5 figure6 figure7 figure8 page
+.PHONY: all table1 table2 table3 table4 table5 table6 table7 table8 table9 figure5 figure6 figure7 figure8 figure9 page captioners
 .PHONY: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion
 all: supervised per-class zero-shot levels middle adapters negative-word scale backbones fusion ## every table
 
@@ -100,6 +100,16 @@ FIXED := $(VIDEO:%=video-%)
 fusion: $(call trained,star-dagger $(FIXED)) ## Fig. 8: the video weight fixed at 0.1 to 0.9 against adaptive weights
 	$(call table,finecliper-fusion,star-dagger $(FIXED))
 	$(FCLIP) report $(call run_folders,star-dagger $(FIXED)) --out $(TABLES)/figure8.html
+
+# Fig. 9: the same clips described by every video model whose weights are here (fclip caption --mllm list), by a simple
+# prompt. MLLMS="video-llava qwen3-vl" chooses; on rendered faces without any of them, the template alone.
+COMPARED ?= 14
+FOUND = $(shell $(FCLIP) caption --mllm list 2>/dev/null | awk '$$2 == "ready" && $$1 !~ /^(template|human|openai)$$/ {print $$1}')
+MLLMS ?= $(or $(FOUND),$(if $(DEMO),template,$(error no video model is installed: see fclip caption --mllm list)))
+figure9: captioners ## = captioners
+captioners: $(ROOT)/$(DATASET)/faces/manifest.json ## Fig. 9: video models side by side, the facial parts that each names
+	$(foreach m,$(MLLMS),$(FCLIP) caption --dataset $(DATASET) --mllm $(m) $(if $(filter template human,$(m)),,--prompt simple) --limit $(COMPARED) --out $(ROOT)/$(DATASET)/captions-$(m)-simple && ) true
+	$(FCLIP) report --dataset $(DATASET) --captions $(subst $(empty) $(empty),$(comma),$(strip $(foreach m,$(MLLMS),$(ROOT)/$(DATASET)/captions-$(m)-simple))) --clips $(COMPARED) --out $(TABLES)/figure9.$(ENDING)
 
 page: $(call trained,$(OURS)) ## Figs. 5, 6 and 7: one HTML page of all that is evaluated, with explanations
 	$(FCLIP) eval $(call run_folders,$(OURS))

@@ -36,6 +36,9 @@ class Config(CommonConfig):
     out: Path | None = option(None, "the file to write [report.html, report.md or report.tex]")
     table: str | None = option(None, "only this table of a paper, ours beside it; e.g. finecliper-supervised")
     published: bool = option(False, "the papers' tables whole, with every published figure, whatever was run")
+    captions: tuple[str, ...] = option(
+        (), "instead of results: these captions folders side by side, with the facial parts that each names"
+    )
     explain: int = option(0, "first compute, for N clips of a run of each method, why they were classified so (HTML)")
     clips: int = option(7, "clips shown with parsing, landmarks and caption, and with attention")
 
@@ -43,14 +46,13 @@ class Config(CommonConfig):
 def run(config: Config) -> StageReport:
     """Write the report; MissingOutput when no run has been evaluated."""
     from fclip.engine.evaluate.aggregate import make_rows
-    from fclip.files import atomic_write
     from fclip.report.evaluated import read_leak
-    from fclip.report.page.html import render_html
-    from fclip.report.page.markup import render_latex, render_markdown
     from fclip.report.page.sections import result_sections
     from fclip.report.published import find_table
     from fclip.schema import as_json
 
+    if config.captions:
+        return _captioners(config)
     kind = config.format or _format_of(config.out)
     table = find_table(config.table) if config.table else None
     rows, members = [], []
@@ -67,12 +69,33 @@ def run(config: Config) -> StageReport:
         blocks += _html_sections(config, rows, members)
     results = ", ".join(sorted({row.dataset for row in rows}))
     title = table.title if table else f"Results of {results}" if rows else "Published figures"
+    out = _write(config, title, blocks)
+    counts = {"runs": sum(map(len, members)), "rows": len(rows)}
+    return StageReport("report", out, counts, {"results": [as_json(row) for row in rows]})
+
+
+def _write(config: Config, title: str, blocks: Sequence[Block]) -> Path:
+    """Write the blocks in the format asked for; returns the file."""
+    from fclip.files import atomic_write
+    from fclip.report.page.html import render_html
+    from fclip.report.page.markup import render_latex, render_markdown
+
+    kind = config.format or _format_of(config.out)
     render = {"html": render_html, "markdown": render_markdown, "latex": render_latex}[kind]
     out = config.out or Path(f"report{ENDINGS[kind]}")
     with atomic_write(out) as temp:
         temp.write_text(render(title, blocks), encoding="utf-8")
-    counts = {"runs": sum(map(len, members)), "rows": len(rows)}
-    return StageReport("report", out, counts, {"results": [as_json(row) for row in rows]})
+    return out
+
+
+def _captioners(config: Config) -> StageReport:
+    """The captions of several folders side by side."""
+    from fclip.report.captioners import compare_captioners
+    from fclip.runner.workspace import require_folder
+
+    folders = [require_folder(folder, "captions", config) for folder in config.captions]
+    out = _write(config, "Captioners side by side", compare_captioners(folders, config.clips))
+    return StageReport("report", out, {"folders": len(folders)})
 
 
 def _baselines_lacking(config: Config, rows: Sequence[Row]) -> list[Block]:

@@ -1,9 +1,10 @@
 """Prompts for video language models: a text file with named placeholders, filled for one clip.
 
-Two are built in (resources/captions/prompt*.txt). `default` asks for movements and is label-blind; a line with
+Three are built in (resources/captions/prompt*.txt). `default` asks for movements and is label-blind; a line with
 `{label}` is left out unless the prompt is to be label-aware, so one file serves both. `paper` has the structure of
 FineCLIPER's prompt in words of our own and always shows the label: instruction, example with input and answer, six
-requirements (format, progression, role, use of the annotation, no emotion words, length), annotation.
+requirements (format, progression, role, use of the annotation, no emotion words, length), annotation. `simple` only
+asks for the expression, to compare models (its Fig. 9).
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from fclip.config import option
 from fclip.errors import FclipError, UsageError
 from fclip.files import resource_text
 
-BUILT_IN = {"default": "captions/prompt.txt", "paper": "captions/prompt_paper.txt"}
+BUILT_IN = {
+    "default": "captions/prompt.txt",
+    "paper": "captions/prompt_paper.txt",
+    "simple": "captions/prompt_simple.txt",
+}
 WITH_LABEL = ("paper",)  # built-in prompts that are nothing without the label
 PLACEHOLDERS = ("frames", "max_tokens", "label")
 MOST_BYTES = 100_000
@@ -28,7 +33,9 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 class PromptOptions:
     """Options of a captioner that is asked with a prompt; that of its text is hashed with the captioner."""
 
-    prompt: str = option("default", "default (label-blind), paper (as the paper asks: shows the label), or a file")
+    prompt: str = option(
+        "default", "default (label-blind), paper (as the paper asks: shows the label), simple, or a file"
+    )
     label_aware: bool = option(
         False, "show the label in the prompt too (leaks it); --prompt paper always does", output=True
     )
