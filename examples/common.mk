@@ -32,14 +32,6 @@ OTHERS     ?= $(filter-out $(DATASET),demo7 demo11)
 PREPROCESS ?= --crop lite --frames 8 --size 80 --shard-size 32
 FACES      ?= lite
 MLLM       ?= template
-# The papers' learning rates are for CLIP's own models and 30 epochs or more. These, by variant, did best with the tiny
-# CLIP and 8 epochs on training parts held out (--select val), never on test parts.
-ADAPTERS   := --optimizer adamw --lr 0.002 --batch-size 8
-$(foreach variant,base star dagger star-dagger,$(eval tuned.$(variant) := $(ADAPTERS)))
-tuned.dfer-clip    := --lr 0.0001 --batch-size 8
-tuned.linear-probe := --optimizer adamw --lr 0.01 --batch-size 8
-tuned.coop         := --optimizer adamw --lr 0.003 --batch-size 8
-tuned.cocoop       := --optimizer adamw --lr 0.03 --batch-size 8
 else
 # A real data set: the papers' settings. FERV39k has one official split.
 FOLDS      ?= $(if $(filter ferv39k,$(DATASET)),1,1 2 3 4 5)
@@ -99,12 +91,9 @@ packed = $(ROOT)/$(1)/packed/manifest.json
 run_folders = $(foreach row,$(1),$(foreach fold,$(FOLDS),$(foreach seed,$(SEEDS),$(RUNS)/$(DATASET)-$(row)-fold$(fold)-seed$(seed))))
 trained = $(addsuffix /done.json,$(call run_folders,$(1)))
 
-# Hyper-parameters of a variant that are not its paper's, from the words `--variant NAME ...` of a row.
-tuned = $(tuned.$(word 2,$(1)))
-
 define run_rule
 $(RUNS)/$(DATASET)-$(1)-fold$(2)-seed$(3)/done.json: $(call packed,$(DATASET))
-	$$(FCLIP) train --dataset $(DATASET) --fold $(2) --seed $(3) --out $$(@D) $$(options.$(1)) $$(call tuned,$$(options.$(1))) $$(SHORT)
+	$$(FCLIP) train --dataset $(DATASET) --fold $(2) --seed $(3) --out $$(@D) $$(options.$(1)) $$(SHORT)
 endef
 
 # Plain CLIP, and FaRL (FARL=its converted file; without it, rendered faces take the bundled weights, real ones none).

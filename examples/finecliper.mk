@@ -64,7 +64,7 @@ WRITTEN := $(if $(DEMO),demo11,mafw)
 SOURCES := $(WRITTEN) $(if $(filter $(WRITTEN),$(DATASET)),,$(if $(DEMO),demo7,dfew ferv39k))
 TEST_CAPTIONS ?=
 define transfer
-	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(4) $(tuned.$(2)) $(SHORT)
+	$(FCLIP) zeroshot --pretrain $(1) --test $(DATASET) --variant $(2) --clip $(3) --seed $(SEED_LIST) $(4) $(SHORT)
 
 endef
 people = --in $(ROOT)/$(WRITTEN)/packed-human

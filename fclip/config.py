@@ -101,6 +101,10 @@ class Config:
         names = {choice: getattr(self, choice) for choice in chosen}
         return [w for c, name in names.items() if name not in (None, "none", "list") and (w := chosen[c].weights(name))]
 
+    def derived(self) -> dict[str, Any]:
+        """What follows from these options and is worth showing beside them with --dry-run, as JSON values."""
+        return {}
+
 
 def choosers(cls: type[Config]) -> dict[str, Registry]:
     """The options that choose a thing, and the registry that it is in."""

@@ -110,7 +110,8 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
                 module.Config, flags, command=command, commands=COMMANDS, file=file, elsewhere=_all_option_names
             )
             if config.dry_run:
-                typer.echo(json.dumps({"command": command, "config": config_dict(config)}, indent=1))
+                shown = {"command": command, "config": config_dict(config), **config.derived()}
+                typer.echo(json.dumps(shown, indent=1))
                 return
             if (listing := _listing(command, config)) is not None:
                 typer.echo(json.dumps(listing.as_dict(), indent=1) if config.json else "\n".join(listing.lines))

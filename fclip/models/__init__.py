@@ -10,7 +10,7 @@ _PLACES = {
     "ModelOutput": "base",
     "ModelSpec": "base",
     "Preprocess": "base",
-    "Recipe": "base",
+    "Recipe": "recipes",
     "create_model": "build",
     "load_model": "checkpoint",
 }

@@ -35,20 +35,6 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The training recipe of a variant's paper; `milestones` are epochs, for schedule "multistep" only."""
-
-    optimizer: str = "sgd"
-    lr: float = 3e-4
-    epochs: int = 30
-    batch_size: int = 16
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    milestones: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class ModelSpec:
     """What `create_model` hands to a variant's function: everything that the model is built from.
 
@@ -68,7 +54,8 @@ class ModelOutput:
     """What `forward` returns.
 
     logits (B, C) of the fused representation; modality_logits name -> (B, C); weights (B, M) in the order of
-    `modalities`, those that this batch had; features by name (joint width E); loss, or None without labels.
+    `modalities`, those that this batch had; features by name (joint width E); loss, or None without labels; chance:
+    what the loss would be if every answer were given the same probability, None where that is not known.
     """
 
     logits: Tensor
@@ -77,6 +64,7 @@ class ModelOutput:
     features: dict[str, Tensor] = field(default_factory=dict)
     modalities: tuple[str, ...] = ()
     loss: Tensor | None = None
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +77,7 @@ class FrozenEncoder:
 
 
 class ExpressionModel(nn.Module, ABC):
-    """Base of all variants: names, preprocessing, recipe, and reading and writing the trainable weights.
+    """Base of all variants: names, preprocessing, and reading and writing the trainable weights.
 
     `forward(batch)` takes "frames" (B, T, 3, H, W) normalised, optional "parsing" and "landmarks" of the same
     shape, optional "signals" (B, T, S), "captions" token ids (B, L) or "caption_features", "labels" (B,), and returns
@@ -109,7 +97,6 @@ class ExpressionModel(nn.Module, ABC):
         spec: ModelSpec,
         modalities: tuple[str, ...] = ("frames",),
         preprocess: Preprocess | None = None,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         self.variant = spec.variant
@@ -121,7 +108,6 @@ class ExpressionModel(nn.Module, ABC):
         self.clip_weights = spec.clip.weights
         self.options: dict[str, Any] = asdict(spec.options)
         self.preprocess = preprocess or Preprocess(spec.clip.image_size, spec.clip.mean, spec.clip.std)
-        self.recipe = recipe or Recipe()
         self.tokenizer = spec.clip.tokenizer
         self.prompts: dict[str, list[str]] = {}
         self.longclip_weights: str | None = None

@@ -5,6 +5,8 @@ The symmetric contrastive loss is EmoCLIP's (Foteinopoulou & Patras, FG 2024). A
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,8 @@ def classify(logits: Tensor, video: Tensor, labels: Tensor | None, modality: str
     """The output of a model with one modality: logits (B, C), video feature (B, E), cross-entropy with labels."""
     loss = None if labels is None else F.cross_entropy(logits.float(), labels)
     weights = logits.new_ones(len(logits), 1)
-    return ModelOutput(logits, {modality: logits}, weights, {modality: video}, (modality,), loss)
+    chance = math.log(logits.shape[1])
+    return ModelOutput(logits, {modality: logits}, weights, {modality: video}, (modality,), loss, chance)
 
 
 def linear_logits(features: Tensor, classifier: nn.Linear, normalize: bool = False) -> Tensor:
@@ -47,6 +50,15 @@ def contrastive_loss(features: Tensor, texts: Tensor, scale: float | Tensor, gro
         return features.sum()
     logits = cosine_logits(features, texts, scale)  # (B, B)
     pairs = torch.arange(len(logits), device=logits.device)
-    same = (groups[:, None] == groups[None]) & (pairs[:, None] != pairs[None])
-    logits = logits.masked_fill(same, float("-inf"))
+    logits = logits.masked_fill(_same_pairs(groups), float("-inf"))
     return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+def contrastive_chance(groups: Tensor) -> float:
+    """The contrastive loss where a clip is as near to every text as to its own; `groups` (B,) as in the loss."""
+    return float((~_same_pairs(groups)).sum(1).log().mean()) if len(groups) else 0.0
+
+
+def _same_pairs(groups: Tensor) -> Tensor:
+    """Which pairs (B, B) of different rows are of one group."""
+    return (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)

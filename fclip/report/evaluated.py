@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fclip.config import CommonConfig
 from fclip.data.storage.shards import index_shard
+from fclip.data.storage.training_log import read_training_log
 from fclip.engine.evaluate.aggregate import Evaluated
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.engine.evaluate.results import Result, figures_of
+from fclip.engine.train.chance import chance_warning
 from fclip.errors import FclipError, MissingOutput
 from fclip.files import sha256_file
 from fclip.records import CaptionSource, CheckpointInfo
@@ -43,6 +46,16 @@ def find_evaluated(config: CommonConfig, runs: tuple[str, ...]) -> list[Evaluate
     if not found:
         raise MissingOutput(config.root / "runs" / "*" / "eval", "eval")
     return found
+
+
+def untrained(evaluated: Iterable[Evaluated]) -> list[str]:
+    """A line for each run behind these results that has learned nothing, as far as its log tells."""
+    folders = [each.result.checkpoint or each.folder for each in evaluated]
+    lines = []
+    for folder in dict.fromkeys(Path(folder) for folder in folders if folder):
+        if warning := chance_warning(read_training_log(folder / "metrics.jsonl")):
+            lines.append(f"{folder.name}: {warning}")
+    return lines
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fclip.files import read_json, write_json
 from fclip.runner.lock import LOCK, FolderLock, is_running
 
 CONFIG = "config.json"
+SHOWN = ("config_hash", "recipe")  # entries of an identity that follow from the others
 
 
 class OutputFolder:
@@ -97,7 +98,7 @@ class OutputFolder:
 
 def with_hash(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity with its hash, as config.json holds it."""
-    return {**identity, "config_hash": hash_of({k: v for k, v in identity.items() if k != "config_hash"})}
+    return {**identity, "config_hash": hash_of({k: v for k, v in identity.items() if k not in SHOWN})}
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -46,7 +46,8 @@ class Config(CommonConfig):
 def run(config: Config) -> StageReport:
     """Write the report; MissingOutput when no run has been evaluated."""
     from fclip.engine.evaluate.aggregate import make_rows
-    from fclip.report.evaluated import read_leak
+    from fclip.report.evaluated import read_leak, untrained
+    from fclip.report.page.blocks import Text
     from fclip.report.page.sections import result_sections
     from fclip.report.published import find_table
     from fclip.schema import as_json
@@ -64,6 +65,7 @@ def run(config: Config) -> StageReport:
     if table is not None and not rows and not (config.published and table.has_figures):
         raise FclipError(f"{config.root / 'runs'}: no evaluated run belongs to table {table.name}")
     blocks = result_sections(rows, table, published=config.published)
+    blocks[1:1] = [Text(line, note=True) for line in untrained(member for group in members for member in group)]
     blocks += [] if table else _baselines_lacking(config, rows)
     if kind == "html":
         blocks += _html_sections(config, rows, members)

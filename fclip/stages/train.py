@@ -19,10 +19,11 @@ class Config(TrainOptions, CommonConfig):
     """Train a variant on the training parts of a fold and write a run folder.
 
     FineCLIPER: base, star, dagger, star-dagger; dfer-clip and the baselines of both papers. Hyper-parameters left out
-    are those of the variant's paper. A run that was cut off goes on where it stopped, with the same result.
+    are those of the variant's paper, with --clip tiny those that suit it; --dry-run shows them. A run that was cut off
+    goes on where it stopped, with the same result.
 
     Example:  fclip train --variant star-dagger --fold 1
-              fclip train --variant base --clip tiny --epochs 6 --lr 0.01
+              fclip train --variant base --clip tiny --epochs 6
     """
 
     fold: str = option("1", "fold to train on, or all")
@@ -45,8 +46,10 @@ def run(config: Config) -> StageReport:
     if config.out and len(runs) > 1:
         raise UsageError("--out names one run folder, but several folds or seeds were asked for; leave it out")
     from fclip.data.storage.folds import caption_source
+    from fclip.engine.train.chance import chance_warning
     from fclip.engine.train.job import Job
     from fclip.engine.train.run import train_run
+    from fclip.engine.train.run_folder import RunFolder
 
     report = StageReport("train", counts={"runs": 0}, values={"runs": []})
     for fold, seed in runs:
@@ -61,6 +64,8 @@ def run(config: Config) -> StageReport:
             f"{summary.trainable:,} trainable parameters -> {report.out}"
             + (" (best-on-test: the checkpoint is CHOSEN ON THE TEST PART)" if options.select == "best-on-test" else "")
         )
+        if warning := chance_warning(RunFolder(report.out).read_log()):
+            report.lines.append(f"fold {fold} seed {seed}: {warning}")
     if caption_source(packed).label_shown:
         report.lines.append("the captions SAW THE LABEL: results that rest on them say so")
     return report

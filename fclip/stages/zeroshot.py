@@ -89,6 +89,7 @@ def run(config: Config) -> StageReport:
     packed = require_folder(config.root / target / "packed", "packed", dataclasses.replace(config, dataset=target))
     provide(config.weights())
     from fclip.engine.evaluate.aggregate import format_rows, make_rows
+    from fclip.report.evaluated import untrained
     from fclip.report.evaluation import EvaluationOptions, evaluate
     from fclip.schema import as_json
 
@@ -108,6 +109,7 @@ def run(config: Config) -> StageReport:
     kind += "in-domain: trained on the data set it is tested on" if config.pretrain == target else "zero-shot"
     how_tested = "the target's captions are read" if config.use_captions else "no captions of the target are read"
     report.lines += [f"{config.pretrain} -> {target} ({kind}; {how_tested}), mean over folds", *format_rows(rows)]
+    report.lines += untrained(evaluated)
     return report
 
 

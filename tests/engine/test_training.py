@@ -91,7 +91,7 @@ def test_another_configuration_is_refused_and_a_finished_run_is_kept(workspace, 
     stamp = (out / "LAST").stat().st_mtime_ns
     train.run(train.Config(root=workspace, out=out, **config))
     assert (out / "LAST").stat().st_mtime_ns == stamp
-    with pytest.raises(OutputDiffers, match=r"config.lr: null -> 0.5"):
+    with pytest.raises(OutputDiffers, match=r"config.lr: 0.002 -> 0.5"):
         train.run(train.Config(root=workspace, out=out, **{**config, "lr": 0.5}))
 
 

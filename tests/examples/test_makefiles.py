@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fclip.cli.app import app
+from fclip.engine.train.options import shown_recipe
+from fclip.models.recipes import recipe_of
 from fclip.registry import VARIANTS
 from fclip.report.published import find_table, published_methods, unusual_options
 from fclip.schema import parse_options
@@ -70,6 +72,12 @@ CASES = [
     for settings in ([], REAL)
     if not (settings and file in ("demo.mk", "real-faces.mk"))
 ]
+RATES = dict.fromkeys(("base", "star", "dagger", "star-dagger"), 0.002) | {
+    "dfer-clip": 0.0001,
+    "linear-probe": 0.01,
+    "coop": 0.003,
+    "cocoop": 0.03,
+}  # on tiny, as the README's figures were made
 runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"})
 
 
@@ -221,13 +229,16 @@ def test_overview_trains_every_method_with_steps_for_its_clip_model(tmp_path):
         trained = {}
         for words in commands:
             if words[0] == "train" and words[words.index("--fold") + 1] == "5":
-                config = json.loads(runner.invoke(app, [*words, "--dry-run"]).output)["config"]
-                trained[config["variant"]] = config
+                shown = json.loads(runner.invoke(app, [*words, "--dry-run"]).output)
+                trained[shown["config"]["variant"]] = shown
         assert set(trained) == wanted
-        for variant, config in trained.items():
-            assert (config["lr"] is not None) == (config["epochs"] is not None) == tiny, variant
-            assert config["select"] == "last"
-        assert trained["dfer-clip"]["optimizer"] is None, "SGD, as in its paper"
+        for variant, shown in trained.items():
+            if tiny:
+                assert [shown["recipe"][name] for name in ("lr", "epochs", "batch_size")] == [RATES[variant], 8, 8]
+            else:
+                assert shown["recipe"] == json.loads(json.dumps(shown_recipe(recipe_of(variant)))), variant
+            assert shown["config"]["select"] == "last" and shown["config"]["lr"] is None
+        assert trained["dfer-clip"]["recipe"]["optimizer"] == "sgd", "as in its paper"
         folders = {words[words.index("--out") + 1] for words in commands if words[0] == "train"}
         assert len(folders) == 8 * 5
         reports = [words for words in commands if words[0] == "report"]

@@ -18,6 +18,7 @@ from fclip.models.baselines.descriptions import class_texts, read_descriptions
 from fclip.models.baselines.prompt_learner import PromptLearner, place_context
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.checkpoint import save_checkpoint
+from fclip.models.recipes import recipe_of
 
 CLASSES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 
@@ -195,8 +196,9 @@ def test_it_overfits_a_few_clips() -> None:
 
 def test_recipe_and_preprocessing() -> None:
     model = make(normalize="none", resize="crop")
-    assert (model.recipe.schedule, model.recipe.milestones, model.recipe.epochs) == ("multistep", (30, 40), 50)
-    assert (model.recipe.lr, model.recipe.batch_size, model.recipe.weight_decay) == (1e-5, 48, 1e-4)
+    recipe = recipe_of("dfer-clip")
+    assert recipe and (recipe.schedule, recipe.milestones, recipe.epochs) == ("multistep", (30, 40), 50)
+    assert (recipe.lr, recipe.batch_size, recipe.weight_decay) == (1e-5, 48, 1e-4)
     assert (model.preprocess.mean, model.preprocess.std, model.preprocess.resize) == ((0, 0, 0), (1, 1, 1), "crop")
     assert make().preprocess.mean == load_clip("tiny", "random").mean
 

@@ -13,6 +13,7 @@ from fclip.errors import FclipError, UsageError
 from fclip.models import create_model
 from fclip.models.backbone.clip import encode_text
 from fclip.models.finecliper.model import label_prompts
+from fclip.models.recipes import recipe_of
 from fclip.registry import VARIANTS as KNOWN
 
 
@@ -22,7 +23,8 @@ def test_every_variant_is_registered_under_its_functions_name() -> None:
         model = build(variant)
         assert (model.variant, model.classes, model.frames, model.clip_name) == (variant, CLASSES, FRAMES, SMALL)
         assert (model.preprocess.image_size, model.preprocess.resize) == (32, "squash")
-        assert (model.recipe.optimizer, model.recipe.lr, model.recipe.epochs) == ("sgd", 3e-4, 30)
+        recipe = recipe_of(variant, "ViT-L-14")
+        assert recipe and (recipe.optimizer, recipe.lr, recipe.epochs) == ("sgd", 3e-4, 30)
 
 
 @pytest.mark.parametrize(

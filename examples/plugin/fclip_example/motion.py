@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fclip.config import option
-from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
+from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess
 from fclip.models.heads import classify, linear_logits
+from fclip.models.recipes import PAPER, Recipe
 from fclip.registry import register
 
 
@@ -23,7 +24,7 @@ class Motion(ExpressionModel):
     """Mean change from frame to frame in each cell of a grid -> classes."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec, preprocess=Preprocess(image_size=112), recipe=Recipe(lr=1e-2, epochs=20))
+        super().__init__(spec, preprocess=Preprocess(image_size=112))
         self.grid = spec.options.grid
         self.classifier = nn.Linear(self.grid**2, len(self.classes))
 
@@ -34,7 +35,7 @@ class Motion(ExpressionModel):
         return classify(linear_logits(cells, self.classifier), cells, batch.get("labels"))
 
 
-@register(MotionOptions, needs_clip=False)
+@register(MotionOptions, needs_clip=False, recipes={PAPER: Recipe(lr=1e-2, epochs=20)})
 def motion(spec: ModelSpec) -> Motion:
     """Movement of the picture and a linear classifier."""
     return Motion(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fclip.engine.train.job import Job
 
 log = logging.getLogger(__name__)
+BATCH_SIZE = 16  # clips read at once
 OF_GRADIENTS = (
     *("epochs", "lr", "weight_decay", "momentum", "optimizer", "schedule", "warmup", "clip_norm", "ema", "balance"),
     "save_every",
@@ -35,7 +37,7 @@ def fit_at_once(
     ignored = [f"--{name.replace('_', '-')}" for name in OF_GRADIENTS if getattr(options, name)]
     if ignored:
         log.warning("variant %s fits itself: %s has no effect", options.variant, ", ".join(ignored))
-    device, size = next(model.parameters()).device, options.batch_size or model.recipe.batch_size
+    device, size = next(model.parameters()).device, options.batch_size or BATCH_SIZE
     workers = loader_processes(options.workers)
     loader = clip_loader(shards.train, model, size, train=False, workers=workers, without=options.without)
     prepare = InputPreparer(model, device, without=options.without)
@@ -45,7 +47,7 @@ def fit_at_once(
         for rows, inputs in prepare.groups(batch)
     )
     facts = model.fit(batches, job.seed)
-    row = {"step": 1, "epoch": 0, "loss": float(str(facts["loss"]))}
+    row = {"step": 1, "epoch": 0, "loss": float(str(facts["loss"])), "chance": math.log(len(model.classes))}
     if shards.held_out:
         score = HeldOutScore(model, shards.held_out, prepare, size, job.features)
         row |= {f"eval_{name}": value for name, value in score().items()}

@@ -25,8 +25,9 @@ from fclip.engine.train.options import TrainOptions
 from fclip.engine.train.run_folder import RunFolder
 from fclip.engine.train.state import Position, TrainState
 from fclip.errors import FclipError
-from fclip.models.base import ExpressionModel, Recipe
+from fclip.models.base import ExpressionModel
 from fclip.models.checkpoint import load_checkpoint
+from fclip.models.recipes import Recipe
 from fclip.runner.pointer import WEIGHTS
 from fclip.schema import JsonObject
 
@@ -59,10 +60,10 @@ class LoopSettings:
 
     @classmethod
     def of(cls, options: TrainOptions, recipe: Recipe, device: torch.device) -> LoopSettings:
-        """The settings of these options; what they leave open is the variant's recipe."""
+        """The settings of these options, whose recipe is `recipe`."""
         return cls(
-            epochs=options.epochs or recipe.epochs,
-            schedule=options.schedule or recipe.schedule,
+            epochs=recipe.epochs,
+            schedule=recipe.schedule,
             milestones=recipe.milestones,
             warmup=options.warmup,
             precision=choose_precision(options.precision, device),
@@ -98,7 +99,7 @@ class Trainer:
         self.score, self.progress = score, progress
         self.scaler = torch.amp.GradScaler(prepare.device.type, enabled=settings.precision == torch.float16)
         self.average = MovingAverage(model, settings.ema)
-        self.names = ("loss", *(f"weight_{name}" for name in prepare.modalities))
+        self.names = ("loss", "chance", *(f"weight_{name}" for name in prepare.modalities))
         self.position = Position()
 
     def train(self, loader: Loader) -> Position:
@@ -156,6 +157,8 @@ class Trainer:
                 part = len(index) / clips
                 self.scaler.scale(loss * (share * part)).backward()
                 row["loss"] += float(loss.detach()) * part
+                if output.chance is not None:
+                    row["chance"] = row.get("chance", 0.0) + output.chance * part
                 if output.weights is not None:
                     means: Tensor = output.weights.detach().float().mean(0)  # (M,)
                     for name, value in zip(output.modalities, means.tolist(), strict=True):

@@ -7,20 +7,14 @@ from typing import Any
 
 import torch
 
-from fclip.engine.train.options import TrainOptions
 from fclip.errors import UsageError
 from fclip.models.base import ExpressionModel
+from fclip.models.recipes import Recipe
 
 
-def optimizer_of(options: TrainOptions, model: ExpressionModel) -> torch.optim.Optimizer:
-    """The optimizer of these options over a model's trainable weights; what they leave open is its recipe."""
-    recipe = model.recipe
-    groups = model.parameter_groups(_pick(options.lr, recipe.lr), _pick(options.weight_decay, recipe.weight_decay))
-    return make_optimizer(options.optimizer or recipe.optimizer, groups, _pick(options.momentum, recipe.momentum))
-
-
-def _pick(value: float | None, default: float) -> float:
-    return default if value is None else value
+def optimizer_of(recipe: Recipe, model: ExpressionModel) -> torch.optim.Optimizer:
+    """The optimizer of a recipe over a model's trainable weights."""
+    return make_optimizer(recipe.optimizer, model.parameter_groups(recipe.lr, recipe.weight_decay), recipe.momentum)
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:

@@ -14,11 +14,13 @@ from fclip.registry import CLIP, VARIANTS
 
 if TYPE_CHECKING:
     from fclip.models.base import ExpressionModel
+    from fclip.models.recipes import Recipe
+    from fclip.schema import JsonObject
 
 
 @dataclass(frozen=True)
 class TrainOptions(Config):
-    """The model and its training. Hyper-parameters left out are those of the variant's paper."""
+    """The model and its training. Hyper-parameters left out are those of the recipe: the paper's, on `tiny` its own."""
 
     variant: str = option("star-dagger", "which model; list = show them", output=True, registry=VARIANTS)
     clip: str = option("ViT-B-16", "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model", output=True)
@@ -28,14 +30,14 @@ class TrainOptions(Config):
     longclip_weights: str | None = option(
         None, "Long-CLIP for captions: LongCLIP-B or a file (else CLIP's positions are stretched)", output=True
     )
-    epochs: int | None = option(None, "epochs [the paper's]", output=True)
-    batch_size: int | None = option(None, "clips a step [the paper's]", output=True)
-    lr: float | None = option(None, "initial learning rate [the paper's]", output=True)
-    weight_decay: float | None = option(None, "weight decay, not on biases and norms [the paper's]", output=True)
-    momentum: float | None = option(None, "momentum of SGD [the paper's]", output=True)
-    optimizer: Literal["sgd", "adamw"] | None = option(None, "optimizer [the paper's]", output=True)
+    epochs: int | None = option(None, "epochs [the recipe's]", output=True)
+    batch_size: int | None = option(None, "clips a step [the recipe's]", output=True)
+    lr: float | None = option(None, "initial learning rate [the recipe's]", output=True)
+    weight_decay: float | None = option(None, "weight decay, not on biases and norms [the recipe's]", output=True)
+    momentum: float | None = option(None, "momentum of SGD [the recipe's]", output=True)
+    optimizer: Literal["sgd", "adamw"] | None = option(None, "optimizer [the recipe's]", output=True)
     schedule: Literal["cosine", "multistep", "constant"] | None = option(
-        None, "learning-rate schedule [the paper's]", output=True
+        None, "learning-rate schedule [the recipe's]", output=True
     )
     warmup: int = option(0, "steps of linear warm-up", output=True)
     frames: int | None = option(None, "frames a clip [those in the shards]", output=True)
@@ -72,9 +74,37 @@ class TrainOptions(Config):
         return [name for name in (*own, self.longclip_weights) if name in listed()]
 
     def train_options(self) -> TrainOptions:
-        """These options alone, of a command that has more; those of the variant have become part of `set`."""
+        """These options alone, of a command that has more; those of the variant have become part of `set`.
+
+        What a backbone's recipe has unlike the paper's becomes part of them, as if it had been given: it is on record
+        and in the hash, while the paper's recipe stays unsaid.
+        """
+        from fclip.models.recipes import Recipe, recipe_of
+
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainOptions)}
-        return TrainOptions(**given | {"set": (*self.set, *_pairs(self.options)), "options": None})
+        given |= {"set": (*self.set, *_pairs(self.options)), "options": None}
+        own, paper = recipe_of(self.variant, self.clip), recipe_of(self.variant)
+        for name in _hyper_parameters(Recipe) if own else ():
+            if not self._is_given(name) and getattr(own, name) != getattr(paper, name):
+                given[name] = getattr(own, name)
+        return TrainOptions(**given)
+
+    def recipe(self) -> Recipe | None:
+        """The recipe that training follows: what was given, and the variant's for this backbone; None if it fits itself
+        or is not trained."""
+        from fclip.models.recipes import Recipe, recipe_of
+
+        own = recipe_of(self.variant, self.clip)
+        given = {name: getattr(self, name) for name in _hyper_parameters(Recipe) if self._is_given(name)}
+        return dataclasses.replace(own, **given) if own else None
+
+    def derived(self) -> dict[str, Any]:
+        """For --dry-run: the hyper-parameters that come of these options."""
+        return {} if self.variant == "list" else {"recipe": shown_recipe(self.recipe())}
+
+    def _is_given(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value is not None and not (value == 0 and name in ("epochs", "batch_size"))
 
     def build(self, classes: Sequence[str], frames: int) -> ExpressionModel:
         """The untrained model of these options."""
@@ -90,6 +120,24 @@ class TrainOptions(Config):
             longclip_weights=self.longclip_weights,
             **parse_options(self.set),
         )
+
+
+def shown_recipe(recipe: Recipe | None) -> JsonObject:
+    """A recipe as JSON values, without what has no effect in it."""
+    from fclip.schema import plain_fields
+
+    idle = set()
+    if recipe and recipe.optimizer != "sgd":
+        idle.add("momentum")
+    if recipe and recipe.schedule != "multistep":
+        idle.add("milestones")
+    return {name: value for name, value in plain_fields(recipe).items() if name not in idle} if recipe else {}
+
+
+def _hyper_parameters(recipe: type[Recipe]) -> list[str]:
+    """Those of a recipe that are options."""
+    options = {field.name for field in dataclasses.fields(TrainOptions)}
+    return [field.name for field in dataclasses.fields(recipe) if field.name in options]
 
 
 def _pairs(options: Any) -> list[str]:

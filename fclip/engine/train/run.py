@@ -70,9 +70,12 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
 
 
 def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldShards, run: RunFolder, team: Team) -> int:
-    """Make loader, optimizer and loop from the options and the variant's recipe, and train; the steps done."""
-    recipe, device = model.recipe, next(model.parameters()).device
-    batch_size = options.batch_size or recipe.batch_size
+    """Make loader, optimizer and loop from the options and their recipe, and train; the steps done."""
+    recipe, device = options.recipe(), next(model.parameters()).device
+    if recipe is None:
+        model.parameter_groups(0.0, 0.0)  # says what is not trained
+        raise UsageError(f"variant {options.variant} has no recipe to train it by gradients")
+    batch_size = recipe.batch_size
     if batch_size % team.size:
         raise UsageError(f"--batch-size {batch_size}: choose a multiple of the {team.size} processes that share it")
     loader = clip_loader(
@@ -89,7 +92,7 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
         world_size=team.size,
     )
     prepare = InputPreparer(model, device, without=options.without)
-    optimizer, settings = optimizer_of(options, model), LoopSettings.of(options, recipe, device)
+    optimizer, settings = optimizer_of(recipe, model), LoopSettings.of(options, recipe, device)
     score = HeldOutScore(model, shards.held_out, prepare, batch_size, job.features) if shards.held_out else None
     metadata = job.facts(options)
     steps = settings.epochs * -(-loader.steps_per_epoch // options.accumulate)

@@ -13,14 +13,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from fclip import __version__
 from fclip.config import canonical_json, config_dict, hash_of
 from fclip.data.storage.training_log import LogRow, read_training_log
-from fclip.engine.train.options import TrainOptions
+from fclip.engine.train.options import TrainOptions, shown_recipe
 from fclip.engine.train.state import TrainState, read_state, write_state
 from fclip.errors import FclipError
 from fclip.files import atomic_write, sync_folder
@@ -39,7 +39,10 @@ EVALUATION = (
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run's result depends on: config.json. `config`: the options of training that change the result."""
+    """What a run's result depends on: config.json. `config`: the options of training that change the result.
+
+    `recipe`: the hyper-parameters that follow from them, for people to read; the hash leaves it out.
+    """
 
     stage: Literal["train"]
     fclip: str
@@ -52,6 +55,7 @@ class RunIdentity:
     clip_sha256: str | None
     data: str | None
     config_hash: str
+    recipe: JsonObject = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -70,7 +74,7 @@ class RunIdentity:
             "clip_sha256": model.clip_sha256,
             "data": data,
         }
-        value["config_hash"] = hash_of(value)
+        value |= {"config_hash": hash_of(value), "recipe": shown_recipe(options.recipe())}
         return parse_record(json.loads(canonical_json(value)), cls, "run")
 
     def options(self) -> TrainOptions:

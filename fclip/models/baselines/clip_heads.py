@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from fclip.errors import FclipError
 from fclip.models.backbone.clip import encode_frames, encode_text
-from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Recipe
+from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
 from fclip.models.baselines.options import FinetuneOptions, ZeroshotOptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, cosine_logits, linear_logits
+from fclip.models.recipes import PAPER, Recipe
 from fclip.registry import register
 
 HEAD_LR = 1000.0  # fine-tuning: learning rate of the new layers over that of the image tower, as in DFER-CLIP
@@ -28,7 +29,7 @@ class LinearProbe(FrozenTowers):
     """Mean frame feature, layer-normalised without weights, into one linear layer."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec, recipe=Recipe(lr=1e-2, epochs=50, batch_size=48))
+        super().__init__(spec)
         self.classifier = nn.Linear(self.clip.visual.proj.shape[1], len(self.classes))
 
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
@@ -36,7 +37,12 @@ class LinearProbe(FrozenTowers):
         return classify(linear_logits(video, self.classifier, normalize=True), video, batch.get("labels"))
 
 
-@register()
+@register(
+    recipes={
+        PAPER: Recipe(lr=1e-2, epochs=50, batch_size=48),
+        "tiny": Recipe("adamw", lr=1e-2, epochs=50, batch_size=8),
+    }
+)
 def linear_probe(spec: ModelSpec) -> LinearProbe:
     """A linear classifier on the mean of frozen CLIP frame features."""
     return LinearProbe(spec)
@@ -46,8 +52,7 @@ class Finetune(ExpressionModel):
     """The whole image tower trained with a linear classifier, without or with a temporal transformer."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        recipe = Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40))
-        super().__init__(spec, recipe=recipe)
+        super().__init__(spec)
         options: FinetuneOptions = spec.options
         self.image_encoder = self.clip.visual.requires_grad_(True)
         del self.clip  # no text side
@@ -72,7 +77,10 @@ class Finetune(ExpressionModel):
         ]
 
 
-@register(FinetuneOptions)
+@register(
+    FinetuneOptions,
+    recipes={PAPER: Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40))},
+)
 def finetune(spec: ModelSpec) -> Finetune:
     """Full fine-tuning of CLIP's image tower as a classifier; `temporal=True` adds the temporal transformer."""
     return Finetune(spec)
@@ -101,13 +109,13 @@ class Zeroshot(FrozenTowers):
         raise FclipError(f"variant {self.variant} has no trainable parameter; test it as it is: {test}")
 
 
-@register(ZeroshotOptions, trains=False)
+@register(ZeroshotOptions, trains=False, recipes={})
 def zeroshot_clip(spec: ModelSpec) -> Zeroshot:
     """CLIP without training, "an expression of {class}"."""
     return Zeroshot(spec)
 
 
-@register(ZeroshotOptions, trains=False, clip_weights="FaRL")
+@register(ZeroshotOptions, trains=False, recipes={}, clip_weights="FaRL")
 def zeroshot_farl(spec: ModelSpec) -> Zeroshot:
     """The same with FaRL's weights (Zheng et al., CVPR 2022), CLIP ViT-B/16 pre-trained on faces."""
     return Zeroshot(spec)

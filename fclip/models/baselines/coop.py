@@ -11,20 +11,21 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fclip.models.base import ModelOutput, ModelSpec, Recipe
+from fclip.models.base import ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
 from fclip.models.baselines.options import CocoopOptions, CoopOptions
 from fclip.models.baselines.prompt_learner import PromptLearner
 from fclip.models.heads import classify, cosine_logits
+from fclip.models.recipes import PAPER, Recipe
 from fclip.registry import register
 
 
 class Coop(FrozenTowers):
     """CoOp (Zhou et al., IJCV 2022): learned context, class name, full stop; both towers frozen; CLIP's scale."""
 
-    def __init__(self, spec: ModelSpec, recipe: Recipe, **prompt: Any) -> None:
-        super().__init__(spec, recipe=recipe)
+    def __init__(self, spec: ModelSpec, **prompt: Any) -> None:
+        super().__init__(spec)
         texts = set_class_texts(self, "class-name")
         self.prompt_learner = PromptLearner(self.clip, self.tokenizer, texts, ending=".", **prompt)
         self.open_classes = not prompt.get("class_specific")
@@ -39,13 +40,18 @@ class Coop(FrozenTowers):
         return classify(logits, video, batch.get("labels"))
 
 
-@register(CoopOptions)
+@register(
+    CoopOptions,
+    recipes={
+        PAPER: Recipe(lr=2e-3, epochs=50, batch_size=32, weight_decay=5e-4),
+        "tiny": Recipe("adamw", lr=3e-3, epochs=50, batch_size=8, weight_decay=5e-4),
+    },
+)
 def coop(spec: ModelSpec) -> Coop:
     """CoOp on the mean frame feature."""
     options: CoopOptions = spec.options
     return Coop(
         spec,
-        Recipe(lr=2e-3, epochs=50, batch_size=32, weight_decay=5e-4),
         context=options.context,
         class_specific=options.class_specific,
         position=options.position,
@@ -68,8 +74,8 @@ class MetaNet(nn.Module):
 class Cocoop(Coop):
     """CoCoOp (Zhou et al., CVPR 2022): CoOp whose context is shifted by a small net of the image feature."""
 
-    def __init__(self, spec: ModelSpec, recipe: Recipe, **prompt: Any) -> None:
-        super().__init__(spec, recipe, **prompt)
+    def __init__(self, spec: ModelSpec, **prompt: Any) -> None:
+        super().__init__(spec, **prompt)
         width = self.clip.token_embedding.weight.shape[1]
         self.meta_net = MetaNet(self.clip.visual.proj.shape[1], width)
 
@@ -80,8 +86,13 @@ class Cocoop(Coop):
         return self.prompt_learner(self.clip, self.meta_net(video))
 
 
-@register(CocoopOptions)
+@register(
+    CocoopOptions,
+    recipes={
+        PAPER: Recipe(lr=2e-3, epochs=10, batch_size=1, weight_decay=5e-4),
+        "tiny": Recipe("adamw", lr=3e-2, epochs=10, batch_size=8, weight_decay=5e-4),
+    },
+)
 def cocoop(spec: ModelSpec) -> Cocoop:
     """CoCoOp on the mean frame feature."""
-    recipe = Recipe(lr=2e-3, epochs=10, batch_size=1, weight_decay=5e-4)
-    return Cocoop(spec, recipe, context=spec.options.context, init=spec.options.init)
+    return Cocoop(spec, context=spec.options.context, init=spec.options.init)

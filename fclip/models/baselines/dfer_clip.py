@@ -6,17 +6,19 @@ The text tower is frozen CLIP, so `clip_sha256` of this variant covers the text 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from fclip.models.backbone.clip import encode_frames
-from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
+from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.options import DferClipOptions
 from fclip.models.baselines.prompt_learner import PromptLearner
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, cosine_logits
+from fclip.models.recipes import PAPER, Recipe
 from fclip.models.weights import weights_sha256
 from fclip.registry import register
 
@@ -32,8 +34,7 @@ class DferClip(ExpressionModel):
         clip = spec.clip
         unscaled = options.normalize == "none"
         mean, std = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)) if unscaled else (clip.mean, clip.std)
-        recipe = Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40))
-        super().__init__(spec, preprocess=Preprocess(clip.image_size, mean, std, options.resize), recipe=recipe)
+        super().__init__(spec, preprocess=Preprocess(clip.image_size, mean, std, options.resize))
         self.image_encoder = self.clip.visual.requires_grad_(True)
         del self.clip.visual  # it is this model's own now, under its public name
         self.clip_sha256 = text_sha256(self.clip.state_dict())
@@ -78,7 +79,10 @@ def text_sha256(state: dict[str, Tensor]) -> str:
     return weights_sha256({name: tensor.float() for name, tensor in state.items() if not name.startswith("visual.")})
 
 
-@register(DferClipOptions)
+_PAPER = Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40))
+
+
+@register(DferClipOptions, recipes={PAPER: _PAPER, "tiny": replace(_PAPER, lr=1e-4, batch_size=8)})
 def dfer_clip(spec: ModelSpec) -> DferClip:
     """DFER-CLIP; 89,988,352 trainable parameters for 7 classes on ViT-B/32 with 16 frames."""
     return DferClip(spec)

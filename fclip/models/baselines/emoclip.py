@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from fclip.errors import FclipError
 from fclip.models.backbone.clip import encode_text
-from fclip.models.base import FrozenEncoder, ModelOutput, ModelSpec, Recipe
+from fclip.models.base import FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
 from fclip.models.baselines.options import EmoclipOptions
 from fclip.models.baselines.temporal import TemporalTransformer
-from fclip.models.heads import classify, contrastive_loss, cosine_logits, same_text
+from fclip.models.heads import classify, contrastive_chance, contrastive_loss, cosine_logits, same_text
+from fclip.models.recipes import PAPER, Recipe
 from fclip.registry import register
 
 
@@ -32,10 +33,7 @@ class Emoclip(FrozenTowers):
     def __init__(self, spec: ModelSpec) -> None:
         options: EmoclipOptions = spec.options
         modalities = ("frames", "caption") if options.objective == "captions" else ("frames",)
-        recipe = Recipe(
-            lr=1e-3, epochs=60, batch_size=64, weight_decay=5e-4, schedule="multistep", milestones=(15, 35, 50)
-        )
-        super().__init__(spec, modalities, recipe=recipe)
+        super().__init__(spec, modalities)
         self.temporal = TemporalTransformer(
             self.clip.visual.proj.shape[1],
             self.positions,
@@ -55,6 +53,7 @@ class Emoclip(FrozenTowers):
         if pairs is not None:
             texts, groups, given = pairs
             output.loss = contrastive_loss(video[given], texts[given], self.logit_scale.exp(), groups[given])
+            output.chance = contrastive_chance(groups[given])
         return output
 
     def frozen_encoders(self) -> dict[str, FrozenEncoder]:
@@ -95,7 +94,14 @@ def cut_tokens(tokens: Tensor, length: int) -> Tensor:
     return cut
 
 
-@register(EmoclipOptions)
+@register(
+    EmoclipOptions,
+    recipes={
+        PAPER: Recipe(
+            lr=1e-3, epochs=60, batch_size=64, weight_decay=5e-4, schedule="multistep", milestones=(15, 35, 50)
+        )
+    },
+)
 def emoclip(spec: ModelSpec) -> Emoclip:
     """EmoCLIP on frozen CLIP."""
     return Emoclip(spec)

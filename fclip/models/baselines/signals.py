@@ -231,7 +231,7 @@ def _logistic(
     return weight, bias
 
 
-@register(SignalsOptions, needs_clip=False)
+@register(SignalsOptions, needs_clip=False, recipes={})
 def signals(spec: ModelSpec) -> Signals:
     """Statistics of the expression signals and logistic regression."""
     return Signals(spec)

@@ -32,7 +32,7 @@ class SignalsProbe(Signals, FrozenTowers):
         return (features * face).sum(1) / face.sum(1).clamp(min=1)
 
 
-@register(SignalsOptions)
+@register(SignalsOptions, recipes={})
 def signals_probe(spec: ModelSpec) -> SignalsProbe:
     """Statistics of the expression signals and frozen frame features, and logistic regression."""
     return SignalsProbe(spec)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from fclip.catalogue import answers
 from fclip.errors import FclipError, UsageError
-from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, Recipe
+from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess
 from fclip.models.baselines.options import VideoOptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, linear_logits
+from fclip.models.recipes import PAPER, Recipe
 from fclip.models.weights import check_state
 from fclip.registry import register
 
@@ -27,13 +28,14 @@ logger = logging.getLogger(__name__)
 KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # mean and std of torchvision's video weights
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
+RECIPES = {PAPER: Recipe(lr=1e-2, epochs=50)}
+
 
 class VideoNetwork(ExpressionModel):
     """A network (B, T, 3, H, W) -> features (B, D) and a linear classifier."""
 
     def __init__(self, spec: ModelSpec, network: nn.Module, width: int, scaling: tuple[Any, Any]) -> None:
-        recipe = Recipe(lr=1e-2, epochs=50, batch_size=16, weight_decay=1e-4)
-        super().__init__(spec, preprocess=Preprocess(spec.options.image_size, *scaling), recipe=recipe)
+        super().__init__(spec, preprocess=Preprocess(spec.options.image_size, *scaling))
         self.network = network
         self.classifier = nn.Linear(width, len(self.classes))
 
@@ -105,25 +107,25 @@ def _volume(spec: ModelSpec, builder: str) -> VideoNetwork:
     return VideoNetwork(spec, FramesToVolume(layers), 512, KINETICS)
 
 
-@register(VideoOptions, needs_clip=False)
+@register(VideoOptions, needs_clip=False, recipes=RECIPES)
 def r3d_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet of 3D convolutions."""
     return _volume(spec, "r3d_18")
 
 
-@register(VideoOptions, needs_clip=False)
+@register(VideoOptions, needs_clip=False, recipes=RECIPES)
 def r2plus1d_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet of (2+1)D convolutions."""
     return _volume(spec, "r2plus1d_18")
 
 
-@register(VideoOptions, needs_clip=False)
+@register(VideoOptions, needs_clip=False, recipes=RECIPES)
 def mc3_18(spec: ModelSpec) -> VideoNetwork:
     """18-layer ResNet, 3D convolutions in its first stage only."""
     return _volume(spec, "mc3_18")
 
 
-@register(VideoOptions, needs_clip=False)
+@register(VideoOptions, needs_clip=False, recipes=RECIPES)
 def s3d(spec: ModelSpec) -> VideoNetwork:
     """Separable 3D Inception; it halves the frames three times and their sides five times, so it needs 5 of 32 pixels.
 
@@ -142,13 +144,13 @@ def _resnet18(spec: ModelSpec, over_time: nn.Module) -> VideoNetwork:
     return VideoNetwork(spec, FramesThenTime(backbone, over_time), 512, IMAGENET)
 
 
-@register(VideoOptions, needs_clip=False)
+@register(VideoOptions, needs_clip=False, recipes=RECIPES)
 def resnet18_lstm(spec: ModelSpec) -> VideoNetwork:
     """ResNet-18 per frame and an LSTM over them, mean of its outputs."""
     return _resnet18(spec, nn.LSTM(512, 512, batch_first=True))
 
 
-@register(VideoOptions, needs_clip=False)
+@register(VideoOptions, needs_clip=False, recipes=RECIPES)
 def resnet18_vit(spec: ModelSpec) -> VideoNetwork:
     """ResNet-18 per frame and a transformer over them, at its class token."""
     return _resnet18(spec, TemporalTransformer(512, spec.frames + 1, depth=2))

@@ -8,6 +8,7 @@ weigh the levels, and the weighted sum is classified.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -21,33 +22,35 @@ from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.fusion import fuse, fusion_loss
 from fclip.models.finecliper.options import TEXTS, Options
 from fclip.models.finecliper.texts import CaptionTower, TextAdapters, encode_label_texts
-from fclip.models.heads import contrastive_loss, same_text
+from fclip.models.heads import contrastive_chance, contrastive_loss, same_text
+from fclip.models.recipes import PAPER, Recipe
 from fclip.registry import register
 
 logger = logging.getLogger(__name__)
 
 FACES = ("parsing", "landmarks")  # the middle level: both through one encoder
+RECIPES = {PAPER: Recipe(), "tiny": Recipe("adamw", 2e-3, batch_size=8)}
 
 
-@register(Options)
+@register(Options, recipes=RECIPES)
 def base(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER with the low level only: video frames through adapted CLIP (Eqs. 5-7), PN texts (Eqs. 1-3)."""
     return FineCliper(spec, ("frames",))
 
 
-@register(Options)
+@register(Options, recipes=RECIPES)
 def star(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER*: low and middle level, frames with face parsing and landmarks through a shared encoder (Sec. 3.3)."""
     return FineCliper(spec, ("frames", "parsing", "landmarks"))
 
 
-@register(Options)
+@register(Options, recipes=RECIPES)
 def dagger(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER with dagger: low and high level, frames with a refined caption through Long-CLIP's text tower."""
     return FineCliper(spec, ("frames", "caption"))
 
 
-@register(Options)
+@register(Options, recipes=RECIPES)
 def star_dagger(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER*, dagger: all three levels, fused by their similarity to the label texts (Eqs. 8-11)."""
     return FineCliper(spec, MODALITIES)
@@ -131,9 +134,11 @@ class FineCliper(ExpressionModel):
         with torch.autocast(features.device.type, enabled=False):
             fused = fuse(features, positive, negative, s.tau, fixed, s.fusion_normalize, s.fusion_detach_weights)
             if s.objective == "captions":
-                loss = self._caption_loss(encoded, batch)
+                loss, chance = self._caption_loss(encoded, batch)
             else:
                 loss = fusion_loss(fused, batch["labels"], s.single_loss) if "labels" in batch else None
+                terms = 1 if len(names) == 1 and s.single_loss == "once" else 2  # Eq. 11: of v_mm and of each m
+                chance = terms * math.log(len(self.classes))
         return ModelOutput(
             logits=fused.logits,
             modality_logits=dict(zip(names, fused.modality_logits.unbind(1), strict=True)),
@@ -141,17 +146,20 @@ class FineCliper(ExpressionModel):
             features={**dict(zip(names, features.unbind(1), strict=True)), "fused": fused.feature},
             modalities=names,
             loss=loss,
+            chance=chance,
         )
 
-    def _caption_loss(self, encoded: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor | None:
-        """Symmetric InfoNCE between v and f at temperature tau; None for a batch that is only classified."""
+    def _caption_loss(self, encoded: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor | None, float | None]:
+        """Symmetric InfoNCE between v and f at temperature tau, and at chance; None for a batch only classified."""
         if "caption" not in encoded or "frames" not in encoded:
             if self.training:
                 raise FclipError("objective captions trains on frames and captions; this batch lacks one of them")
-            return None
+            return None, None
         given = batch.get("caption_features", batch.get("captions"))
         assert given is not None
-        return contrastive_loss(encoded["frames"], encoded["caption"], 1 / self.settings.tau, same_text(given))
+        groups = same_text(given)
+        loss = contrastive_loss(encoded["frames"], encoded["caption"], 1 / self.settings.tau, groups)
+        return loss, contrastive_chance(groups)
 
     def encode(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features (B, E) in float32, not normalised, of each modality that the batch holds.
