@@ -270,6 +270,8 @@ def _datasets() -> list[Row]:
         Row("mafw", "fclip.data.layouts.mafw:read_mafw", "MAFW as released, with its captions"),
         Row("crema-d", "fclip.data.layouts.acted:read_crema_d", "CREMA-D as released"),
         Row("ravdess", "fclip.data.layouts.acted:read_ravdess", "RAVDESS as released"),
+        Row("caer", "fclip.data.layouts.by_class:read_caer", "CAER as released"),
+        Row("afew", "fclip.data.layouts.by_class:read_afew", "AFEW as released"),
         Row("folder", "fclip.data.layouts.folders:read_folder", "your clips: a folder of class folders"),
         Row("csv", "fclip.data.layouts.lists:read_csv", "your clips: a list with path,label and more (docs/data.md)"),
     ]
