@@ -180,7 +180,7 @@ def open_source(config: Config) -> Dataset:
 def _checked(dataset: Dataset) -> StageReport:
     """The validation alone, printed; exit code 1 where it found errors."""
     from fclip.data.layouts.validation import validate
-    from fclip.runner.tables import format_table
+    from fclip.runner.report import format_table
 
     found = validate(dataset)
     counts = {"clips": found.clips, "errors": len(found.errors), "notes": len(found.remarks)}

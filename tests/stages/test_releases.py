@@ -42,7 +42,9 @@ def test_from_release_to_figures(tmp_path: Path, name: str) -> None:
     done = preprocess.run(preprocess.Config(**common, **options))
     assert done.exit_code == 0 and done.counts["failed"] == 0
     pack.run(pack.Config(**common, captions="none", faces="none"))
-    trained = train.run(train.Config(**common, variant="zeroshot-clip", clip="tiny", clip_weights="random"))
+    trained = train.run(
+        train.Config(**common, variant="linear-probe", clip="tiny", clip_weights="random", epochs=1, frames=2)
+    )
     evaluate.run(evaluate.Config(**common))
     with (Path(str(trained.out)) / "eval" / "predictions.csv").open(newline="") as file:
         tested = {row["key"]: row["true"] for row in csv.DictReader(file)}

@@ -10,7 +10,7 @@ from fclip.config import option
 from fclip.data.layouts.base import Dataset, require, unique_keys
 from fclip.data.layouts.grouping import draw_parts, named_parts
 from fclip.data.layouts.labels import read_labels
-from fclip.data.layouts.levels import parse_levels, recognise_levels
+from fclip.data.layouts.own.levels import parse_levels, recognise_levels
 from fclip.data.layouts.tree import Folder, Taken, level_names, read_tree, take_clips, unread_lines
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key
