@@ -191,12 +191,13 @@ def _run_subject(config: Config, folder: Path) -> Subject:
     identity = read_identity(folder)
     options = identity.options()
     checkpoint = RunFolder(folder).chosen(options.select)
+    info = read_info(checkpoint)
     packed = require_folder(config.input or packed_of(config, folder), "packed", config)
     facts = RunFacts(
         run=folder.name,
         dataset=identity.dataset,
         variant=options.variant,
-        clip=options.clip,
+        clip=info.clip,
         fold=identity.fold,
         seed=identity.run_seed,
         selection=options.select,
@@ -204,7 +205,7 @@ def _run_subject(config: Config, folder: Path) -> Subject:
         without=config.without,
         set=options.set,
         settings=train_settings(identity.config),
-        trained_with=read_info(checkpoint).captions_read,
+        trained_with=info.captions_read,
         data=data_hash(packed),
     )
     return Subject(facts, packed, checkpoint, lambda: load_model(checkpoint))
