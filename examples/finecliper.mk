@@ -102,13 +102,17 @@ fusion: $(call trained,star-dagger $(FIXED)) ## Fig. 8: the video weight fixed a
 	$(FCLIP) report $(call run_folders,star-dagger $(FIXED)) --out $(TABLES)/figure8.html
 
 # Fig. 9: the same clips described by every video model whose weights are here (fclip caption --mllm list), by a simple
-# prompt. MLLMS="video-llava qwen3-vl" chooses; on rendered faces without any of them, the template alone.
+# prompt. MLLMS="video-llava qwen3-vl" chooses; where none is, the one that MLLM names.
 COMPARED ?= 14
 FOUND = $(shell $(FCLIP) caption --mllm list 2>/dev/null | awk '$$2 == "ready" && $$1 !~ /^(template|human|openai)$$/ {print $$1}')
-MLLMS ?= $(or $(FOUND),$(if $(DEMO),template,$(error no video model is installed: see fclip caption --mllm list)))
+MLLMS ?= $(or $(FOUND),$(MLLM))
+define describe
+	$(FCLIP) caption --dataset $(DATASET) --mllm $(1) $(if $(filter template human,$(1)),,--prompt simple) --limit $(COMPARED) --out $(ROOT)/$(DATASET)/captions-$(1)-simple
+
+endef
 figure9: captioners ## = captioners
 captioners: $(ROOT)/$(DATASET)/faces/manifest.json ## Fig. 9: video models side by side, the facial parts that each names
-	$(foreach m,$(MLLMS),$(FCLIP) caption --dataset $(DATASET) --mllm $(m) $(if $(filter template human,$(m)),,--prompt simple) --limit $(COMPARED) --out $(ROOT)/$(DATASET)/captions-$(m)-simple && ) true
+	$(foreach m,$(MLLMS),$(call describe,$(m)))
 	$(FCLIP) report --dataset $(DATASET) --captions $(subst $(empty) $(empty),$(comma),$(strip $(foreach m,$(MLLMS),$(ROOT)/$(DATASET)/captions-$(m)-simple))) --clips $(COMPARED) --out $(TABLES)/figure9.$(ENDING)
 
 page: $(call trained,$(OURS)) ## Figs. 5, 6 and 7: one HTML page of all that is evaluated, with explanations
