@@ -17,7 +17,11 @@ PAPER = "paper"  # of every backbone without a recipe of its own
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are FineCLIPER's. `milestones` are epochs, for schedule "multistep" only."""
+    """How to train; the defaults are FineCLIPER's. `milestones` are epochs, for schedule "multistep" only.
+
+    augment: name of a change of the training clips (data.training.augment), DFER-CLIP's is "full"; random_frames: of
+    clips with more frames than the model takes, random ones of each segment. Both without effect on cached features.
+    """
 
     optimizer: str = "sgd"
     lr: float = 3e-4
@@ -27,6 +31,8 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "cosine"
     milestones: tuple[int, ...] = ()
+    augment: str = "crop-flip"
+    random_frames: bool = True
 
 
 def recipe_of(variant: str, clip: str = PAPER) -> Recipe | None:

@@ -27,7 +27,7 @@ from torchvision.transforms.functional import to_tensor
 from fclip.data.storage.packed import packed_fields
 from fclip.data.storage.shards import ShardWriter, frame_sample_fields
 from fclip.data.storage.strips import decode_strip
-from fclip.data.training.augment import Augmentation, Change, clip_rng, draw_change
+from fclip.data.training.augment import AUGMENTATIONS, Augmentation, Change, clip_rng, draw_change
 from fclip.data.training.loader import ClipLoader
 from fclip.records import CaptionRecord, FaceTrack, FrameSample
 
@@ -134,6 +134,27 @@ def compare_loaders(shard: Path, files: Path, count: int, repeats: int) -> None:
     print(f"by the clock: 1 worker {one:.0f}, 2 workers {two:.0f}, x {two / one:.2f}")
 
 
+def compare_recipes(clips: list[np.ndarray], count: int, repeats: int, folder: Path) -> None:
+    """Print what the papers' recipes cost: stronger augmentation, and 16 random ones of more stored frames."""
+    print(f"clips per second of one core by --augment; {FRAMES} frames drawn from as many as are stored:")
+    for stored in (1, 2, 4, 8):
+        shard = folder / f"part1-{stored:05d}.tar"
+        with ShardWriter(shard) as writer:
+            for number in range(count):
+                frames = np.concatenate(
+                    [np.roll(clips[number % len(clips)], number + turn, axis=2) for turn in range(stored)]
+                )
+                key = f"clip{number:04d}"
+                writer.write(key, frame_sample_fields(FrameSample(key, frames, {"label": "anger"})))
+        loaders = [
+            ClipLoader([shard], BATCH, train=True, image_size=SIZE, frames=FRAMES, wanted=(), augmentation=change)
+            for change in AUGMENTATIONS.values()
+        ]
+        found = rates([loader.epoch for loader in loaders], count, repeats, time.process_time)
+        told = "   ".join(f"{name} {rate:5.0f}" for name, rate in zip(AUGMENTATIONS, found, strict=True))
+        print(f"  {FRAMES * stored:3d} stored:   {told}")
+
+
 def compare_encodings(clips: list[np.ndarray], repeats: int) -> None:
     """Print size, decoding time and fidelity of film strips by quality and chroma."""
     print("film strip: kB, ms to decode, dB (means over the clips):")
@@ -168,6 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shard, files = write_data(Path(folder), clips, args.clips)
         compare_loaders(shard, files, args.clips, args.repeats)
+        compare_recipes(clips, args.clips, args.repeats, Path(folder))
     compare_encodings(clips, args.repeats)
 
 

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fclip.data.storage.shards import read_shard
+from fclip.data.storage.shards import ShardWriter, frame_sample_fields, read_shard
 from fclip.data.training import order as sampler
-from fclip.data.training.augment import Augmentation, mirror
+from fclip.data.training.augment import AUGMENTATIONS, Augmentation, mirror
 from fclip.data.training.loader import Batch, ClipLoader
 from fclip.errors import FclipError
+from fclip.records import FrameSample
 from tests.data.storage_files import packed_shard, raw_tar
 
 STILL = Augmentation((1.0, 1.0), (1.0, 1.0), 0.0)
@@ -336,3 +337,27 @@ def test_shards_stay_plain_webdataset(shards: list[Path]) -> None:
     from tests.data.storage_files import read_with_webdataset
 
     assert all(read_with_webdataset(path) == dict(read_shard(path)) for path in shards)
+
+
+def test_training_may_take_the_centres_and_leave_clips_as_they_are(tmp_path):
+    """--augment none and no random frames: what evaluation sees; random frames alone: other frames of the clip."""
+    frames = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), dtype=np.uint8)
+    info = {"label": "a", "times": [i / 25 for i in range(12)], "end": 12 / 25}
+    with ShardWriter(tmp_path / "part1-00000.tar") as writer:
+        writer.write("c", frame_sample_fields(FrameSample("c", frames, info)))
+
+    def first(**options) -> torch.Tensor:
+        loader = ClipLoader([tmp_path / "part1-00000.tar"], 1, image_size=32, frames=4, wanted=(), **options)
+        return next(loader.epoch(0))["frames"][0]
+
+    tested = first(train=False)
+    still = {"train": True, "augmentation": AUGMENTATIONS["none"]}
+    assert torch.equal(first(**still, random_frames=False), tested)
+    drawn = first(**still)
+    whole = next(ClipLoader([tmp_path / "part1-00000.tar"], 1, image_size=32, train=False, wanted=()).epoch(0))[
+        "frames"
+    ][0]
+    places = [next(i for i in range(12) if torch.equal(whole[i], frame)) for frame in drawn]
+    assert [place // 3 for place in places] == [0, 1, 2, 3] and not torch.equal(drawn, tested)
+    for name in ("crop-flip", "full"):
+        assert not torch.equal(first(train=True, augmentation=AUGMENTATIONS[name], random_frames=False), tested)

@@ -12,8 +12,11 @@ from typer.testing import CliRunner
 
 from fclip.cli.app import app
 from fclip.config import config_dict, hash_of
+from fclip.data.training.augment import AUGMENTATIONS
+from fclip.engine.train import run
 from fclip.engine.train.chance import chance_warning
 from fclip.engine.train.run_folder import RunFolder
+from fclip.errors import FclipError
 from fclip.models import create_model
 from fclip.models.finecliper.fusion import Fused, fusion_loss
 from fclip.models.heads import contrastive_chance, contrastive_loss
@@ -54,6 +57,42 @@ def test_what_fits_itself_has_no_recipe_and_paper_backbones_keep_their_hash():
     assert hash_of(config_dict(options, output_only=True)) == (
         "660fea11ecfd942547f69139c99424e6a94f85aae4f7f720fa0339c250c12398"
     ), "finished runs of published backbones would be refused"
+
+
+@pytest.mark.parametrize(
+    ("variant", "clip", "given", "kept", "used"),
+    [
+        ("dfer-clip", "ViT-B-32", {}, {"augment": "full"}, ("full", True)),
+        ("finetune", "ViT-B-32", {}, {"augment": "full"}, ("full", True)),
+        ("dfer-clip", "tiny", {}, {}, ("crop-flip", True)),
+        ("star-dagger", "ViT-B-16", {}, {}, ("crop-flip", True)),
+        ("base", "ViT-B-16", {"augment": "none"}, {"augment": "none"}, ("none", True)),
+        ("base", "tiny", {"random_frames": False}, {"random_frames": False}, ("crop-flip", False)),
+    ],
+)
+def test_augmentation_and_random_frames_are_of_the_recipe(variant, clip, given, kept, used):
+    """On record where they are unlike what all variants had before recipes told them, so that other hashes stay."""
+    options = train.Config(variant=variant, clip=clip, **given).train_options()
+    config, recipe = config_dict(options, output_only=True), options.recipe()
+    assert {name: config[name] for name in ("augment", "random_frames") if name in config} == kept
+    assert recipe is not None and (recipe.augment, recipe.random_frames) == used
+
+
+def test_training_reads_clips_as_the_recipe_says(workspace, tmp_path, monkeypatch):
+    seen = {}
+
+    def note(*_, **options):
+        seen.update(options)
+        raise FclipError("enough")
+
+    monkeypatch.setattr(run, "clip_loader", note)
+    small = {"root": workspace, "dataset": "demo7", "out": tmp_path / "run", "clip": "tiny", "clip_weights": "random"}
+    with pytest.raises(FclipError, match="enough"):
+        train.run(train.Config(**small, variant="base", augment="full", random_frames=False))
+    assert (seen["augmentation"], seen["random_frames"]) == (AUGMENTATIONS["full"], False)
+    with pytest.raises(FclipError, match="enough"):
+        train.run(train.Config(**small, variant="dfer-clip", overwrite=True))
+    assert (seen["augmentation"], seen["random_frames"]) == (AUGMENTATIONS["crop-flip"], True)
 
 
 def test_the_loss_at_chance_is_that_of_a_model_that_tells_nothing_apart():

@@ -170,6 +170,17 @@ def test_real_data_get_five_folds_and_three_seeds(file, target, dataset, folds, 
     assert {words[words.index("--fold") + 1] for words in commands} == set(map(str, range(1, folds + 1)))
 
 
+def test_real_data_keep_all_frames_and_train_on_sixteen_drawn_anew(tmp_path):
+    for target in ("table1", "table3"):
+        commands = make("finecliper.mk", target, "DATASET=dfew", "FOLDS=1", "SEEDS=0", root=tmp_path)
+        for words in commands:
+            if words[0] in ("train", "zeroshot"):
+                config = json.loads(runner.invoke(app, [*words, "--dry-run"]).output)["config"]
+                assert config["frames"] == 16, words
+            if words[0] == "preprocess":
+                assert words[words.index("--frames") + 1] == "all"
+
+
 def test_every_published_table_has_a_target(tmp_path):
     from fclip.report.published import published_tables
 

@@ -135,7 +135,7 @@ def test_all_frames_and_what_training_and_evaluation_take_of_them(tmp_path: Path
 
     def shown(train: bool, epoch: int) -> list[int]:
         still = Augmentation(crop_area=(1, 1), crop_ratio=(1, 1), flip=0) if train else None
-        clip = PackedClips([shard], View(64, 16, augmentation=still)).load(0, epoch)
+        clip = PackedClips([shard], View(64, 16, augmentation=still, random_frames=train)).load(0, epoch)
         return [int(np.abs(values - value).argmin()) for value in clip["frames"].float().mean((1, 2, 3)).tolist()]
 
     assert shown(False, 0) == shown(False, 1) == segment_centres(40, 16).tolist()

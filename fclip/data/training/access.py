@@ -36,7 +36,8 @@ class View:
     """How a clip is shown to the model.
 
     size: side of the frames; frames: T, None for as many as there are; resize: "squash" the whole frame to a square or
-    "crop" its centre; augmentation: a random change, a function of (seed, epoch, key), instead.
+    "crop" its centre; augmentation: a random change, a function of (seed, epoch, key), instead. random_frames: of a
+    clip with more than T frames, one random frame of each of T segments, drawn likewise, not the segments' centres.
     """
 
     size: int
@@ -44,6 +45,7 @@ class View:
     resize: str = "squash"
     augmentation: Augmentation | None = None
     seed: int = 0
+    random_frames: bool = False
 
     @property
     def decode_size(self) -> int:
@@ -171,7 +173,7 @@ def _choose_frames(sample: PackedSample, view: View, epoch: int) -> None:
     if view.frames is None or view.frames == len(sample.frames):
         return
     timeline = _timeline(sample)
-    if view.augmentation:
+    if view.random_frames:
         chosen = random_in_time(timeline, view.frames, clip_rng(view.seed, epoch, sample.key, "frames"))
     else:
         chosen = centres_in_time(timeline, view.frames)
@@ -200,17 +202,3 @@ def _keep_freed_memory() -> None:
     glibc raises its limits to the largest block that was freed, up to 32 MB; elsewhere this does nothing.
     """
     bytearray(31 << 20)
-
-
-def clip_labels(shards: Sequence[Path]) -> dict[str, str]:
-    """{key: label} of the clips of shards."""
-    clips = PackedClips(list(shards), View(size=1), wanted=())
-    return dict(zip(clips.keys, clips.labels(), strict=True))
-
-
-def untrained_remark(tested: Collection[str], train: Sequence[Path]) -> str | None:
-    """A line about the classes `tested` that no clip of the training shards has; None where there is none."""
-    missing = sorted(set(tested) - set(clip_labels(train).values())) if tested else []
-    if not missing:
-        return None
-    return f"class with test clips and no training clip: {', '.join(missing)}: its recall can only be 0"

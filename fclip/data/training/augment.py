@@ -38,6 +38,14 @@ class Augmentation:
     colour: float = 0.0
 
 
+AUGMENTATIONS = {
+    "none": Augmentation((1.0, 1.0), (1.0, 1.0), flip=0.0),
+    "crop-flip": Augmentation(),
+    # DFER-CLIP's: random resized crop as usual for pictures, flip, rotation, jitter of the brightness
+    "full": Augmentation((0.08, 1.0), (3 / 4, 4 / 3), flip=0.5, rotation=4.0, brightness=0.5),
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """What happens to one clip: turn, cut, resize, mirror, recolour.

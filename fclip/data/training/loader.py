@@ -33,8 +33,8 @@ class ClipLoader:
     `labels` list[str], `keys` list[str], `infos` list[dict].
 
     shards: local paths or fsspec URLs. image_size: S. frames: T, where clips hold more; None takes all.
-    train: a new order every epoch (`balance`: all classes equally often), random changes by `augmentation`,
-    one random frame of each of T segments, the same number of full batches for every rank. Otherwise the
+    train: a new order every epoch (`balance`: all classes equally often), random changes by `augmentation`, one random
+    frame of each of T segments (`random_frames`), the same number of full batches for every rank. Otherwise the
     shards' order, each clip once over all ranks, the segments' centres, and whole frames, squashed to a
     square or cropped to it (`resize`). wanted: what to read beside frames, of "parsing", "landmarks",
     "signals", "caption". only: the keys to restrict to. allow_missing: clips without a face track get background maps
@@ -50,6 +50,7 @@ class ClipLoader:
         image_size: int,
         frames: int | None = None,
         augmentation: Augmentation | None = None,
+        random_frames: bool = True,
         resize: str = "squash",
         seed: int = 0,
         workers: int = 0,
@@ -60,7 +61,8 @@ class ClipLoader:
         only: Collection[str] | None = None,
         allow_missing: bool = False,
     ) -> None:
-        view = View(image_size, frames, resize, (augmentation or Augmentation()) if train else None, seed)
+        change = (augmentation or Augmentation()) if train else None
+        view = View(image_size, frames, resize, change, seed, train and random_frames)
         self.clips = PackedClips(shards, view, wanted, only, allow_missing)
         if not len(self.clips):
             raise FclipError("the shards hold no clip; check the fold and the stage that made them")

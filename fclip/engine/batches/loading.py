@@ -24,21 +24,21 @@ def clip_loader(
     workers: int = 0,
     without: Sequence[str] = (),
     augmentation: Augmentation | None = None,
+    random_frames: bool = True,
     balance: bool = False,
     rank: int = 0,
     world_size: int = 1,
 ) -> ClipLoader | FeatureLoader | WithCaptionFeatures:
     """Batches of the clips of `shards` as `model` sees them; only what it uses is read from the shards.
 
-    train: new order each epoch and `augmentation` (its defaults when None); else the shards' order, whole frames.
+    train: new order each epoch, `augmentation` (its defaults when None) and, of clips with more frames than the model
+    takes, random ones of each segment (`random_frames`); else the shards' order, whole frames, the segments' centres.
     features: folder of cached features; those of the model's frozen encoders come from there and are computed now if
-    they are not there, but frames that are read with maps or signals are not cached. Without it, the model encodes
-    frames and captions anew in every step.
+    they are not there. Without it, the model encodes frames and captions anew in every step.
     """
     wanted = [name for name in model.modalities if name != "frames" and name not in without]
     encoders = model.frozen_encoders() if features else {}
-    of_frames = "frames" in encoders and set(wanted) <= {"caption"}  # maps and signals are read with frames
-    of_captions = "captions" in encoders and "caption" in wanted
+    of_frames, of_captions = "frames" in encoders, "captions" in encoders and "caption" in wanted
     team = Team(rank, world_size) if train else Team()
     if of_frames or of_captions:
         assert features is not None
@@ -56,6 +56,7 @@ def clip_loader(
             image_size=model.preprocess.image_size,
             frames=model.frames,
             augmentation=augmentation,
+            random_frames=random_frames,
             resize=model.preprocess.resize,
             seed=seed,
             workers=workers,

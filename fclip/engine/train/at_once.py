@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 16  # clips read at once
 OF_GRADIENTS = (
     *("epochs", "lr", "weight_decay", "momentum", "optimizer", "schedule", "warmup", "clip_norm", "ema", "balance"),
-    "save_every",
+    *("augment", "random_frames", "save_every"),
 )  # options that say nothing to such a model
 
 

@@ -41,6 +41,16 @@ class TrainOptions(Config):
     )
     warmup: int = option(0, "steps of linear warm-up", output=True)
     frames: int | None = option(None, "frames a clip [those in the shards]", output=True)
+    random_frames: bool | None = option(
+        None,
+        "of clips with more frames, train on a random one of each segment, not on the centres [the recipe's: random]",
+        output="given",
+    )
+    augment: Literal["none", "crop-flip", "full"] | None = option(
+        None,
+        "random change of training clips; full = resized crop, flip, rotation, brightness, as DFER-CLIP [the recipe's]",
+        output="given",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", "auto = bf16 on a GPU, fp32 on the CPU", output=True
     )
@@ -84,6 +94,8 @@ class TrainOptions(Config):
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainOptions)}
         given |= {"set": (*self.set, *_pairs(self.options)), "options": None}
         own, paper = recipe_of(self.variant, self.clip), recipe_of(self.variant)
+        if paper:  # of these two what is unlike FineCLIPER's is told: other recipes had none of their own at first
+            paper = dataclasses.replace(paper, augment=Recipe.augment, random_frames=Recipe.random_frames)
         for name in _hyper_parameters(Recipe) if own else ():
             if not self._is_given(name) and getattr(own, name) != getattr(paper, name):
                 given[name] = getattr(own, name)

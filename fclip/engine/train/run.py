@@ -10,7 +10,7 @@ import torch
 from fclip.config import loader_processes
 from fclip.data.storage.folds import FoldShards, clip_frames, data_hash, fold_shards
 from fclip.data.storage.splits import read_classes, read_splits
-from fclip.data.training.access import clip_labels, untrained_remark
+from fclip.data.training.augment import AUGMENTATIONS
 from fclip.engine.batches.devices import choose_device, describe_device
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
@@ -51,8 +51,6 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             log.warning(
                 "train: %s on %s fold %s seed %d, device %s", options.variant, job.dataset, job.fold, job.seed, where
             )
-            if shards.test and (remark := untrained_remark(set(clip_labels(shards.test).values()), shards.train)):
-                log.warning("train: note: %s", remark)
         train = fit_at_once if model.fits_itself else fit
         steps = train(options, job, model.to(place), shards, run, team)
         summary = RunSummary(
@@ -79,6 +77,10 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
         model.parameter_groups(0.0, 0.0)  # says what is not trained
         raise UsageError(f"variant {options.variant} has no recipe to train it by gradients")
     batch_size = recipe.batch_size
+    if "frames" in model.frozen_encoders() and (options.augment or options.random_frames is not None):
+        log.warning(
+            "variant %s is trained on cached features: --augment, --random-frames have no effect", options.variant
+        )
     if batch_size % team.size:
         raise UsageError(f"--batch-size {batch_size}: choose a multiple of the {team.size} processes that share it")
     loader = clip_loader(
@@ -90,6 +92,8 @@ def fit(options: TrainOptions, job: Job, model: ExpressionModel, shards: FoldSha
         seed=job.seed,
         workers=loader_processes(options.workers),
         without=options.without,
+        augmentation=AUGMENTATIONS[recipe.augment],
+        random_frames=recipe.random_frames,
         balance=options.balance,
         rank=team.rank,
         world_size=team.size,

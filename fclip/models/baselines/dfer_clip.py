@@ -79,10 +79,11 @@ def text_sha256(state: dict[str, Tensor]) -> str:
     return weights_sha256({name: tensor.float() for name, tensor in state.items() if not name.startswith("visual.")})
 
 
-_PAPER = Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40))
+_PAPER = Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40), augment="full")
+_TINY = replace(_PAPER, lr=1e-4, batch_size=8, augment="crop-flip")
 
 
-@register(DferClipOptions, recipes={PAPER: _PAPER, "tiny": replace(_PAPER, lr=1e-4, batch_size=8)})
+@register(DferClipOptions, recipes={PAPER: _PAPER, "tiny": _TINY})
 def dfer_clip(spec: ModelSpec) -> DferClip:
     """DFER-CLIP; 89,988,352 trainable parameters for 7 classes on ViT-B/32 with 16 frames."""
     return DferClip(spec)

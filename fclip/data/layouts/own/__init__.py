@@ -1,1 +1,0 @@
-"""A user's own clips: in folders, or in a list."""

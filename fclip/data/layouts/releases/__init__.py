@@ -1,1 +1,0 @@
-"""Data sets as their authors release them, with the published counts that they are checked against."""
