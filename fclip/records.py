@@ -67,11 +67,17 @@ class Clip:
 
 @dataclass
 class FrameSample:
-    """Sampled frames of a clip: `frames` uint8 (T, H, W, 3) RGB and the shard's json field as `info`."""
+    """Sampled frames of a clip: `frames` uint8 (T, H, W, 3) RGB and the shard's json field as `info`.
+
+    `seen` (T, N) float32: what the face back end with the fingerprint `seen_by` knows of the face already (see
+    fclip.faces.seen), or None.
+    """
 
     key: str
     frames: np.ndarray
     info: dict[str, Any]
+    seen: np.ndarray | None = None
+    seen_by: dict[str, str] | None = None
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """What a face back end and a face detector are: two small protocols, and the helper that runs clips through one.
 
 A back end of one's own is a class with `name`, `fingerprint` and `analyze`, marked with `fclip.registry.register` and
-named in the entry-point group `fclip.face_backends`; one that also has `detect` can crop.
+named in the entry-point group `fclip.face_backends`; one that also has `detect` can crop, and one that has `see` and
+`analyze_seen` looks at each frame once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from fclip.config import option
 from fclip.errors import ClipFailure, UsageError
+from fclip.faces.seen import SeenFace
 from fclip.faces.signals import with_signals
 from fclip.records import FaceTrack
 from fclip.registry import FACE_BACKENDS
@@ -68,6 +70,24 @@ class BatchFaceBackend(FaceBackend, Protocol):
         ...
 
 
+@runtime_checkable
+class SeeingBackend(FaceDetector, FaceBackend, Protocol):
+    """A back end whose look at whole frames tells all that it knows of a face: it need not look at the crops again."""
+
+    def see(self, frames: np.ndarray, times: np.ndarray | None = None) -> Sequence[Sequence[SeenFace]]:
+        """All faces of each frame of a clip; as `detect`, whose boxes are theirs."""
+        ...
+
+    def analyze_seen(self, frames: np.ndarray, times: np.ndarray | None, seen: np.ndarray) -> FaceTrack:
+        """Analyse the face of crops uint8 (T, S, S, 3) that was seen in the frames they were cut out of.
+
+        `seen` (T, N) float32 are its rows (see fclip.faces.seen). A face that was seen is in the track; frames whose
+        row is 0, and those whose row the back end finds too rough, are looked at. Raises ClipFailure when no frame has
+        a face, FclipError for rows of another back end.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class WeightsOptions:
     """Options of a back end whose weights may be replaced; their sha256 is in its fingerprint, not their place."""
@@ -100,18 +120,38 @@ def create_detector(name: str, device: str = "cpu", **options: Any) -> FaceDetec
 
 
 def analyze_clips(
-    backend: FaceBackend, clips: Sequence[np.ndarray], times: Sequence[np.ndarray | None] | None = None
+    backend: FaceBackend,
+    clips: Sequence[np.ndarray],
+    times: Sequence[np.ndarray | None] | None = None,
+    seen: Sequence[np.ndarray | None] | None = None,
 ) -> list[FaceTrack | ClipFailure]:
     """Analyse several clips, together where the back end can, and add their signals.
 
-    A clip that fails yields its ClipFailure in its place.
+    `seen`: of each clip the rows that this back end handed on, or None. A clip that fails yields its ClipFailure in its
+    place.
     """
     times = list(times) if times is not None else [None] * len(clips)
-    tracks = _analyze_each(backend, clips, times)
+    handed = list(seen) if seen is not None and isinstance(backend, SeeingBackend) else [None] * len(clips)
+    new = [place for place, rows in enumerate(handed) if rows is None]
+    found = _analyze_each(backend, [clips[place] for place in new], [times[place] for place in new])
+    by_place = dict(zip(new, found, strict=True))
+    for place, rows in enumerate(handed):
+        if rows is not None:
+            by_place[place] = _recall(cast(SeeingBackend, backend), clips[place], times[place], rows)
+    tracks = [by_place[place] for place in range(len(clips))]
     return [
         track if isinstance(track, ClipFailure) else with_signals(track, frames)
         for track, frames in zip(tracks, clips, strict=True)
     ]
+
+
+def _recall(
+    backend: SeeingBackend, frames: np.ndarray, times: np.ndarray | None, rows: np.ndarray
+) -> FaceTrack | ClipFailure:
+    try:
+        return backend.analyze_seen(frames, times, rows)
+    except ClipFailure as failure:
+        return failure
 
 
 def _analyze_each(

@@ -29,12 +29,17 @@ def squares(centres: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
 def without_doubles(boxes: np.ndarray, limit: float = 0.4) -> np.ndarray:
     """Boxes (n, 5) with a score, best first, less those that overlap a better one with an IoU above `limit`."""
+    return boxes[distinct(boxes, limit)]
+
+
+def distinct(boxes: np.ndarray, limit: float = 0.4) -> list[int]:
+    """Which boxes `without_doubles` keeps, by index."""
     kept: list[int] = []
     overlap = intersection_over_union(boxes, boxes)
     for index in np.argsort(-boxes[:, 4], kind="stable"):
         if all(overlap[index, other] <= limit for other in kept):
             kept.append(int(index))
-    return boxes[kept]
+    return kept
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fclip.faces.boxes import centres_and_sides, intersection_over_union, without_doubles
+from fclip.faces.boxes import centres_and_sides, distinct, intersection_over_union
 
 HISTOGRAM_CHANGE, BRIGHTNESS_CHANGE = 0.3, 13.0  # both are exceeded at a cut; a moving person or lamp passes one
 MIN_AFFINITY = 0.05
@@ -14,7 +14,8 @@ MIN_AFFINITY = 0.05
 
 @dataclass
 class Track:
-    """One face over the frames in which it was found: frame indices, boxes (x0, y0, x1, y1) and scores.
+    """One face over the frames in which it was found: frame indices, boxes (x0, y0, x1, y1), scores, and which one of
+    the frame's detections it is.
 
     `number` counts the faces of a Linker from 1.
     """
@@ -23,6 +24,7 @@ class Track:
     indices: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     number: int = 0
 
     @property
@@ -79,7 +81,9 @@ class Linker:
     def add(self, index: int, boxes: np.ndarray, cut: bool) -> None:
         """Take the detections (n, 5), box and score, of the frame `index`; `cut`: a new shot begins with it."""
         self.shot += bool(cut)
-        boxes = without_doubles(np.asarray(boxes, np.float64).reshape(-1, 5))
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 5)
+        kept = distinct(boxes)
+        boxes = boxes[kept]
         alive = [track for track in self.tracks if track.shot == self.shot]
         for row, track in _assign(alive, boxes):
             if track is None:
@@ -89,12 +93,13 @@ class Linker:
             track.indices.append(index)
             track.boxes.append(boxes[row, :4])
             track.scores.append(float(boxes[row, 4]))
+            track.places.append(kept[row])
 
     def forget(self, before: int) -> None:
         """Let go of what was found before the frame `before`, but for each face's last place in this shot."""
         for track in self.tracks:
             old = min(sum(index < before for index in track.indices), len(track.indices) - 1)
-            del track.indices[:old], track.boxes[:old], track.scores[:old]
+            del track.indices[:old], track.boxes[:old], track.scores[:old], track.places[:old]
         self.tracks = [t for t in self.tracks if t.shot == self.shot or t.indices[-1] >= before]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from fclip.errors import ClipFailure
-from fclip.faces.base import FaceDetector, check_frames
+from fclip.faces.base import FaceDetector, SeeingBackend, check_frames
 from fclip.faces.boxes import MARGIN, centres_and_sides, squares
 from fclip.faces.linking import Linker, Summary, Track, scene_cuts, summarise
+from fclip.faces.seen import SeenFace, boxes_of
 from fclip.faces.smoothing import bilateral, median_of_three, seconds_or_default, short_gaps
 
 MAX_GAP = 3  # frames; longer gaps are not marked as filled and keep confidence 0
@@ -23,7 +25,8 @@ class FaceBoxes:
     boxes (T, 4) float32: x0, y0, x1, y1 in pixels, parts of which may lie outside the frame; confidence (T,) float32:
     the detector's score, half of the lesser neighbour's where `filled`, 0 where the face is not seen (the box is then
     interpolated, or that of the nearest frame); filled (T,) bool: interpolated over a short gap; shot: the frames
-    between the scene cuts around the face; face: the same number wherever this tracker sees the face in this shot.
+    between the scene cuts around the face; face: the same number wherever this tracker sees the face in this shot;
+    seen: what the detector knows of the face in each frame, None where it did not see it; empty if it hands on nothing.
     """
 
     boxes: np.ndarray
@@ -31,6 +34,7 @@ class FaceBoxes:
     filled: np.ndarray
     shot: slice
     face: int = 0
+    seen: tuple[SeenFace | None, ...] = ()
 
     @property
     def span(self) -> slice:
@@ -54,6 +58,7 @@ class FaceTracker:
         self._start = 0  # the first frame that is not forgotten
         self._times: list[float] = []
         self._cuts: list[int] = []
+        self._seen: dict[int, Sequence[SeenFace]] = {}
 
     def add(self, frames: np.ndarray, times: np.ndarray | None = None) -> None:
         """Look for faces in the next frames uint8 (n, H, W, 3), shown at times (n,), 25 a second where None."""
@@ -64,13 +69,20 @@ class FaceTracker:
         self._last = summarise(frames[-1])
         self._times += (np.arange(first, self.count) / 25 if times is None else np.asarray(times)).tolist()
         self._cuts += [first + int(row) for row in np.flatnonzero(cuts)]
-        for row, boxes in enumerate(self._detector.detect(frames, times)):
+        if isinstance(self._detector, SeeingBackend):
+            seen = self._detector.see(frames, times)
+            self._seen |= {first + row: faces for row, faces in enumerate(seen)}
+            detections = [boxes_of(faces) for faces in seen]
+        else:
+            detections = self._detector.detect(frames, times)
+        for row, boxes in enumerate(detections):
             self._linker.add(first + row, boxes, bool(cuts[row]))
 
     def forget(self, before: int) -> None:
         """Let go of what is known of the frames ahead of `before`."""
         self._linker.forget(before)
         self._cuts = [cut for cut in self._cuts if cut >= before]
+        self._seen = {index: faces for index, faces in self._seen.items() if index >= before}
         del self._times[: max(0, before - self._start)]
         self._start = max(before, self._start)
 
@@ -91,8 +103,19 @@ class FaceTracker:
             whole = self._whole(track, seconds)
             cut = slice(first - self._start, last - self._start)
             boxes, confidence, filled = (values[cut] for values in whole)
-            results.append(FaceBoxes(boxes, confidence, filled, shot, track.number))
+            faces = self._faces(track, first, last)
+            results.append(FaceBoxes(boxes, confidence, filled, shot, track.number, faces))
         return results
+
+    def _faces(self, track: Track, first: int, last: int) -> tuple[SeenFace | None, ...]:
+        """What the detector knows of a track's face in the frames from `first` up to `last`."""
+        if not self._seen:
+            return ()
+        places = dict(zip(track.indices, track.places, strict=True))
+        return tuple(
+            self._seen[index][places[index]] if index in places and index in self._seen else None
+            for index in range(first, last)
+        )
 
     def _whole(self, track: Track, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """boxes, confidence and filled, as in FaceBoxes, of all frames that are not forgotten."""

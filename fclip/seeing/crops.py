@@ -11,8 +11,9 @@ import numpy as np
 
 from fclip.data.media.video import DecodedClip, Segment, open_source, read_part
 from fclip.errors import ClipFailure
-from fclip.faces.base import FaceDetector
+from fclip.faces.base import FaceDetector, SeeingBackend
 from fclip.faces.crop import crop_faces
+from fclip.faces.seen import in_the_middle, rows_in_crops
 from fclip.faces.tracker import FaceBoxes, FaceTracker
 from fclip.seeing.preparation import Cropping
 
@@ -24,8 +25,9 @@ class FaceClip:
     """One face of a source: crops uint8 (T, S, S, 3), shown at times (T,) seconds; `end`: when the clip ends.
 
     boxes (T, 4) in pixels of the source's frames and confidence (T,), as in FaceBoxes; `track`: which face it is
-    (`number` of `of`, the main one first), and from when to when it was seen, in seconds. Without a detector the crop
-    is the whole frame and there are no boxes.
+    (`number` of `of`, the main one first), and from when to when it was seen, in seconds; `seen` (T, N): what the
+    detector knows of it in the crops (see fclip.faces.seen). Without a detector the crop is the whole frame and there
+    are no boxes.
     """
 
     crops: np.ndarray
@@ -35,6 +37,7 @@ class FaceClip:
     truncated: bool
     boxes: np.ndarray | None = None
     confidence: np.ndarray | None = None
+    seen: np.ndarray | None = None
     track: dict[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def face_clips(
             clip = whole
             if stretch != slice(0, len(times)):
                 clip = read_stretch(lambda *part: read_part(video, source, cropping.plan, *part), times[stretch])
-            yield cut_out(clip, face, times, stretch, cropping.size, track)
+            yield cut_out(clip, face, times, stretch, cropping.size, track, detector)
     finally:
         video.close()
 
@@ -105,12 +108,24 @@ def read_stretch(read: Callable[[float, float], DecodedClip], times: np.ndarray)
 
 
 def cut_out(
-    clip: DecodedClip, face: FaceBoxes, times: np.ndarray, stretch: slice, size: int, track: dict[str, Any]
+    clip: DecodedClip,
+    face: FaceBoxes,
+    times: np.ndarray,
+    stretch: slice,
+    size: int,
+    track: dict[str, Any],
+    detector: FaceDetector,
 ) -> FaceClip:
     """Crop one face out of a clip of its stretch; `times` are those of the frames that the face's boxes belong to."""
     own, boxes, confidence = times[stretch], face.boxes[stretch], face.confidence[stretch]
+    faces = dict(zip(own.tolist(), face.seen[stretch], strict=True)) if face.seen else {}
     if len(clip.times) != len(own) or (clip.times != own).any():
         boxes = np.stack([np.interp(clip.times, own, side) for side in boxes.T], axis=1)  # (T, 4)
         confidence = np.interp(clip.times, own, confidence)
     crops = crop_faces(clip.frames, boxes, size)
-    return FaceClip(crops, clip.times, clip.end, clip.fps, clip.truncated, boxes, confidence, track)
+    if isinstance(detector, SeeingBackend) and not faces.keys() >= set(clip.times.tolist()):  # sampled anew
+        shown, rows = np.unique(clip.times, return_index=True)
+        looks = zip(detector.see(clip.frames[rows], shown), boxes[rows], strict=True)
+        faces = dict(zip(shown.tolist(), (in_the_middle(look, box) for look, box in looks), strict=True))
+    seen = rows_in_crops([faces.get(time) for time in clip.times.tolist()], boxes, size)
+    return FaceClip(crops, clip.times, clip.end, clip.fps, clip.truncated, boxes, confidence, seen, track)

@@ -14,10 +14,16 @@ from fclip.seeing.preparation import Analysis
 
 
 def analyse_clips(
-    backend: FaceBackend, clips: Sequence[np.ndarray], times: Sequence[np.ndarray]
+    backend: FaceBackend,
+    clips: Sequence[np.ndarray],
+    times: Sequence[np.ndarray],
+    seen: Sequence[np.ndarray | None] | None = None,
 ) -> list[FaceTrack | ClipFailure]:
-    """What a back end finds in clips uint8 (T, H, W, 3); a ClipFailure in the place of one without any face."""
-    found = analyze_clips(backend, clips, times)
+    """What a back end finds in clips uint8 (T, H, W, 3); a ClipFailure in the place of one without any face.
+
+    `seen`: of each clip what this back end saw in the frames that it was cut out of, or None.
+    """
+    found = analyze_clips(backend, clips, times, seen)
     return [
         track
         if isinstance(track, ClipFailure) or (track.confidence > 0).any()

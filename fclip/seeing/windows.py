@@ -22,6 +22,7 @@ from fclip.data.storage.strips import decode_strip, encode_strip
 from fclip.errors import ClipFailure
 from fclip.faces.base import FaceBackend, FaceDetector
 from fclip.faces.crop import crop_faces
+from fclip.faces.seen import rows_in_crops
 from fclip.faces.tracker import FaceBoxes, FaceTracker
 from fclip.records import FaceTrack
 from fclip.seeing.captions import Describer
@@ -127,8 +128,9 @@ class SampleMaker:
             else:  # seen for a part of the window: that part is read anew, in as many frames
                 times = frames.times[first:last]
                 clip = read_stretch(frames.part, times[stretch])
-                part = cut_out(clip, face, times, stretch, self.cropping.size, {})
-                look = self._look(part.crops, part.times, np.arange(len(part.times)), part.boxes)
+                assert self.detector is not None
+                part = cut_out(clip, face, times, stretch, self.cropping.size, {}, self.detector)
+                look = self._look(part.crops, part.times, np.arange(len(part.times)), part.boxes, part.seen)
                 yield self._window(window, face.face, look, frames, part.end, part.times)
 
     def _look_on(
@@ -152,12 +154,21 @@ class SampleMaker:
         pictures = [frames.held[row] for row in rows.tolist()]
         times = frames.times[rows]
         if face is None:
-            return self._look(np.stack(pictures), times, rows, None)
-        boxes = face.boxes[rows - first]
-        return self._look(crop_faces(pictures, boxes, self.cropping.size), times, rows, boxes)
+            return self._look(np.stack(pictures), times, rows)
+        boxes, size = face.boxes[rows - first], self.cropping.size
+        seen = rows_in_crops([face.seen[row - first] for row in rows], boxes, size) if face.seen else None
+        return self._look(crop_faces(pictures, boxes, size), times, rows, boxes, seen)
 
-    def _look(self, crops: np.ndarray, times: np.ndarray, rows: np.ndarray, boxes: np.ndarray | None) -> _Look:
-        """Store crops (n, S, S, 3) as a film strip, read it, and analyse the face."""
+    def _look(
+        self,
+        crops: np.ndarray,
+        times: np.ndarray,
+        rows: np.ndarray,
+        boxes: np.ndarray | None = None,
+        seen: np.ndarray | None = None,
+    ) -> _Look:
+        """Store crops (n, S, S, 3) as a film strip, read it, and analyse the face, from what the detector saw of it
+        where that is the same back end."""
         count, height, width, _ = crops.shape
         strip = encode_strip(crops, self.cropping.quality)
         frames = decode_strip(strip, count, height, width)
@@ -165,7 +176,8 @@ class SampleMaker:
         small = decode_strip(strip, count, height, width, self.size) if shrinks else frames
         track = None
         if self.faces is not None:
-            found = analyse_clips(self.faces, [frames], [rounded(times)])[0]
+            same = self.detector is not None and self.detector.fingerprint == self.faces.fingerprint
+            found = analyse_clips(self.faces, [frames], [rounded(times)], [seen if same else None])[0]
             track = None if isinstance(found, ClipFailure) else found
         return _Look(rows, frames, small, track, np.zeros((count, 0)) if boxes is None else boxes)
 

@@ -35,7 +35,8 @@ class Config(ShardConfig):
 
     Back ends: facexformer (the paper's choice; needs its weights), mediapipe (CPU; pip install 'fclip[mediapipe]'),
     lite (bundled, small, learned from rendered faces and from MediaPipe on real ones). `--backend list` shows what is
-    installed.
+    installed. Clips that preprocess has cropped with the same mediapipe are not looked at again: what it saw is in the
+    shards.
 
     Example:  fclip face-analyze --backend lite
     """
@@ -72,6 +73,10 @@ def run(config: Config) -> StageReport:
             f"{tally['frames']} frames, {tally['without_face']} without a face ({share:.1f} %), "
             f"{tally['filled']} of these filled"
         )
+        if tally.get("as_seen"):
+            report.lines.append(
+                f"{tally['as_seen']} clips as preprocess saw them with the same back end: not looked at again"
+            )
     if config.preview:
         sheet = write_preview(folder, out, config.preview)
         report.lines.append(f"contact sheet: {sheet}")
@@ -115,7 +120,11 @@ class FacesStage(ShardStage[Config]):
         analysis = Analysis(self.config.backend, self.config.max_gap, self.config.smooth)
         for group in batches(self._clips(task, result), CLIPS_AT_ONCE):
             times = [np.asarray(sample.info["times"]) for _, _, sample in group]
-            tracks = analyse_clips(self.backend, [sample.frames for _, _, sample in group], times)
+            samples = [sample for _, _, sample in group]
+            seen = [sample.seen if sample.seen_by == self.backend.fingerprint else None for sample in samples]
+            tracks = analyse_clips(self.backend, [sample.frames for sample in samples], times, seen)
+            handed = sum(rows is not None for rows in seen)
+            result.tally["as_seen"] = result.tally.get("as_seen", 0) + handed
             for (key, sha256, sample), track, seconds in zip(group, tracks, times, strict=True):
                 frames = len(sample.frames)
                 if isinstance(track, ClipFailure):

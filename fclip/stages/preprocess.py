@@ -19,11 +19,10 @@ from fclip.runner.shards import run_shards
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fclip.data.layouts import Dataset
     from fclip.data.layouts.validation import ValidationReport
     from fclip.records import Clip, FrameSample
+    from fclip.seeing.crops import FaceClip
     from fclip.seeing.preparation import Cropping
 
 
@@ -257,10 +256,10 @@ class FramesStage(ShardStage[Config]):
             if every_face and face.track and face.track["of"] > 1:
                 key = f"{clip.key}_face{face.track['number']}"
                 facts["track"] = {"clip": clip.key, **face.track}
-            yield self._sample(clip, key, face.crops, facts)
+            yield self._sample(clip, key, face, facts)
 
-    def _sample(self, clip: Clip, key: str, frames: np.ndarray, facts: dict[str, Any]) -> FrameSample:
-        """Frames (T, S, S, 3) with what the shard's json says about them."""
+    def _sample(self, clip: Clip, key: str, face: FaceClip, facts: dict[str, Any]) -> FrameSample:
+        """A face's crops with what the shard's json says about them, and what the detector knows of it."""
         from fclip.records import FrameSample
 
         info = {
@@ -274,7 +273,8 @@ class FramesStage(ShardStage[Config]):
             **({"caption": clip.caption} if clip.caption else {}),
             **clip.meta,
         }
-        return FrameSample(key, frames, info)
+        by = None if face.seen is None else dict(self.backend.fingerprint)
+        return FrameSample(key, face.crops, info, face.seen, by)
 
 
 def _source_hash(source: Path) -> str:

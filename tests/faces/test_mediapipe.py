@@ -269,8 +269,8 @@ def test_pose_of_a_known_rotation(axis: int) -> None:
 def test_a_picture_as_a_clip_of_equal_frames_is_looked_at_as_one_picture(backend, samples: Path) -> None:
     """With the default 16 frames, too, the two looks at a single picture are taken, once."""
     frame = picture(next(samples.rglob("nasa_astronaut.png")))
-    (one,) = backend.find(frame)
-    many = backend.find(np.repeat(frame, 16, axis=0), np.arange(16) / 25)
+    (one,) = backend.see(frame)
+    many = backend.see(np.repeat(frame, 16, axis=0), np.arange(16) / 25)
     assert len(one) == 1 and len(many) == 16
     for faces in many:
         assert np.array_equal(faces[0].mesh, one[0].mesh)

@@ -52,6 +52,7 @@ def packed_fields(
     track's size does not fit to the frames.
     """
     info = parse_info(key, fields)
+    info.pop("seen", None)  # for face analysis alone
     packed = {"frames.jpg": need_field(key, fields, "frames.jpg")}
     if track is not None:
         if track.parsing.shape != (info["frames"], info["height"], info["width"]):

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from fclip.data.storage.arrays import check_names
+from fclip.data.storage.arrays import check_finite, check_names, npy_bytes, parse_npy
 from fclip.data.storage.strips import decode_strip, encode_strip
 from fclip.errors import FclipError
-from fclip.files import atomic_write, json_bytes
+from fclip.files import atomic_write, json_bytes, sha256_bytes
 from fclip.records import FrameSample, check_key
 from fclip.runner.verify import verified
 
@@ -30,6 +30,7 @@ FIELDS = {  # field -> largest size in bytes
     "parsing.png": 16 << 20,
     "landmarks.npy": 1 << 20,
     "signals.npy": 16 << 20,
+    "seen.npy": 64 << 20,
     "caption.txt": 64 << 10,
     "caption.json": 256 << 10,
 }
@@ -126,14 +127,35 @@ def frame_sample_fields(sample: FrameSample, quality: int = 95) -> dict[str, byt
     """Return the fields `frames.jpg` and `json` of a clip; key, size and frame count in the json are set here."""
     count, height, width, _ = sample.frames.shape
     info = {**sample.info, "key": sample.key, "frames": count, "height": height, "width": width}
-    return {"frames.jpg": encode_strip(sample.frames, quality), "json": json_bytes(info)}
+    fields = {"frames.jpg": encode_strip(sample.frames, quality)}
+    if sample.seen is not None:
+        fields["seen.npy"] = npy_bytes(sample.seen)
+        info["seen"] = {
+            "by": sample.seen_by,
+            "width": sample.seen.shape[1],
+            "strip": sha256_bytes(fields["frames.jpg"]),
+        }
+    return fields | {"json": json_bytes(info)}
 
 
 def parse_frame_sample(key: str, fields: Mapping[str, bytes]) -> FrameSample:
-    """Decode a sample's frames and json; raises FclipError if they are missing, damaged or disagree."""
+    """Decode a sample's frames, json, and what was seen of the face; FclipError if one is missing or damaged.
+
+    What was seen in other frames than those of the film strip (somebody has replaced them) is left out.
+    """
     info = parse_info(key, fields)
     strip = need_field(key, fields, "frames.jpg")
-    return FrameSample(key, decode_strip(strip, info["frames"], info["height"], info["width"]), info)
+    sample = FrameSample(key, decode_strip(strip, info["frames"], info["height"], info["width"]), info)
+    if "seen.npy" in fields:
+        try:
+            by, width, of = (info["seen"][name] for name in ("by", "width", "strip"))
+            if of == sha256_bytes(strip):
+                sample.seen = parse_npy(f"{key}.seen.npy", fields["seen.npy"], (info["frames"], width))
+                check_finite(sample.seen)
+                sample.seen_by = dict(by)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FclipError(f"{key}.seen.npy: {error}; make the shard again") from error
+    return sample
 
 
 def parse_info(key: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
