@@ -20,7 +20,7 @@ from .pool import HELD_OUT, Pool
 from .reader import SignalHead, reader_batch, reader_loss, set_usual_places
 from .real import SIGNALS, RealFaces
 
-READER_STEPS, FINDER_STEPS = 3000, 1200
+READER_STEPS, FINDER_STEPS = 5400, 1200
 PLAIN_PICTURES = 1000  # pictures without a face, made once
 LEAST_DEVIATION = 0.02  # of a signal that hardly ever moves
 

@@ -42,7 +42,7 @@ def _truth(pool: Pool, row: int) -> np.ndarray:
 def test_figures_on_new_people(backend: LiteBackend, pool: Pool) -> None:
     figures = lite_figures(backend, pool, plain=100)
     assert figures["landmark_error"] < 0.04
-    assert figures["parsing_iou"] > 0.77
+    assert figures["parsing_iou"] > 0.79
     assert figures["faces_found"] > 0.95
     assert figures["false_faces"] < 0.05
 
@@ -51,7 +51,7 @@ def test_figures_on_tight_crops(backend: LiteBackend, tmp_path: Path) -> None:
     crops = make_pool(tmp_path, 11, 2, NEW_PEOPLE, class_names(), size=80, share=0.67)
     figures = lite_figures(backend, crops, plain=1)
     assert figures["landmark_error"] < 0.045
-    assert figures["parsing_iou"] > 0.75
+    assert figures["parsing_iou"] > 0.765
     assert figures["faces_found"] > 0.95
 
 
@@ -85,7 +85,7 @@ def test_finds_a_face_anywhere_in_a_larger_frame(backend: LiteBackend, pool: Poo
 
 
 def test_finds_two_faces_and_follows_the_larger(backend: LiteBackend, pool: Pool) -> None:
-    small = pool.frames[2, ::2, ::2]
+    small = pool.frames[2].reshape(80, 2, 80, 2, 3).mean((1, 3))  # as decoders scale down
     frames = np.full((4, 160, 250, 3), 100, np.uint8)
     for index, frame in enumerate(frames):
         frame[:, :160] = pool.frames[0]

@@ -27,7 +27,7 @@ from fclip.records import LANDMARKS, FaceTrack
 from fclip.registry import register
 
 WEIGHTS = Path(__file__).parent.parent.parent / "resources" / "lite.safetensors"
-FOUND = 0.7  # least presence that counts as a face; under it lie pictures without one, over it 99.8 % of the faces
+FOUND = 0.9  # least presence that counts as a face; under it lie pictures without one, over it the faces of training
 CHUNK = 32  # frames or crops that go through a network at once
 FOLLOWED = 0.25  # seconds between two looks of the finder; a face moves little in them
 SAME_FACE, IN_PLACE = 0.3, 0.6  # least IoU of a face's boxes in two looks, and of where it was expected and is
