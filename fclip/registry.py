@@ -265,13 +265,15 @@ def _datasets() -> list[Row]:
     return [
         Row("demo7", "fclip.data.layouts.rendered:read_rendered", "rendered faces, 7 classes (fclip synth)"),
         Row("demo11", "fclip.data.layouts.rendered:read_rendered", "rendered faces, 11 classes (fclip synth)"),
-        Row("dfew", "fclip.data.layouts.dfew:read_dfew", "DFEW as released"),
-        Row("ferv39k", "fclip.data.layouts.ferv39k:read_ferv39k", "FERV39k as released"),
-        Row("mafw", "fclip.data.layouts.mafw:read_mafw", "MAFW as released, with its captions"),
-        Row("crema-d", "fclip.data.layouts.acted:read_crema_d", "CREMA-D as released"),
-        Row("ravdess", "fclip.data.layouts.acted:read_ravdess", "RAVDESS as released"),
-        Row("folder", "fclip.data.layouts.folders:read_folder", "your clips: a folder of class folders"),
-        Row("csv", "fclip.data.layouts.lists:read_csv", "your clips: a list with path,label and more (docs/data.md)"),
+        Row("dfew", "fclip.data.layouts.releases.dfew:read_dfew", "DFEW as released"),
+        Row("ferv39k", "fclip.data.layouts.releases.ferv39k:read_ferv39k", "FERV39k as released"),
+        Row("mafw", "fclip.data.layouts.releases.mafw:read_mafw", "MAFW as released, with its captions"),
+        Row("crema-d", "fclip.data.layouts.releases.acted:read_crema_d", "CREMA-D as released"),
+        Row("ravdess", "fclip.data.layouts.releases.acted:read_ravdess", "RAVDESS as released"),
+        Row("caer", "fclip.data.layouts.releases.by_class:read_caer", "CAER as released"),
+        Row("afew", "fclip.data.layouts.releases.by_class:read_afew", "AFEW as released"),
+        Row("folder", "fclip.data.layouts.own.folders:read_folder", "your clips: a folder of class folders"),
+        Row("csv", "fclip.data.layouts.own.lists:read_csv", "your clips: a list with path, label ... (docs/data.md)"),
     ]
 
 

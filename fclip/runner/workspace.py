@@ -60,19 +60,21 @@ def stage_output(config: ShardConfig, stage: str) -> Path:
 
 
 def list_shards(
-    folder: Path, suffix: str, stage: str, max_failed: float = DEFAULT_MAX_FAILED
+    folder: Path, suffix: str, stage: str, max_failed: float | None = None
 ) -> list[tuple[Path, int | None]]:
     """The finished shards of a stage folder in order, each with its number of samples where known.
 
-    Reads the manifest, so that a stage that was cut off, or lost more clips than `max_failed` and its own --max-failed
-    allow, is noticed. A folder without config.json (another program made it) is taken as it is: every file with the
-    suffix.
+    Reads the manifest, so that a stage that was cut off, or lost more clips than its own --max-failed and `max_failed`
+    (that of the command at work; None: it has no such option) allow, is noticed. A folder without config.json (another
+    program made it) is taken as it is: every file with the suffix.
     """
     manifest = read_manifest(folder)
     if manifest is not None:
         totals = manifest.totals
-        if not manifest.accepted and totals["failed"] > max_failed * sum(totals.values()):
-            raise FclipError(too_many_failed(folder, totals, max_failed, f"fclip {STAGE_FOLDERS[stage]}"))
+        limit = DEFAULT_MAX_FAILED if max_failed is None else max_failed
+        if not manifest.accepted and totals["failed"] > limit * sum(totals.values()):
+            made = f"fclip {STAGE_FOLDERS[stage]}"
+            raise FclipError(too_many_failed(folder, totals, limit, made, here=max_failed is not None))
         return [(folder / f"{row.stem}{suffix}", row.samples) for row in manifest.shards if row.samples]
     shards: list[tuple[Path, int | None]] = [(path, None) for path in sorted(folder.glob(f"*{suffix}"))]
     if (folder / CONFIG).is_file():
@@ -82,14 +84,18 @@ def list_shards(
     return shards
 
 
-def too_many_failed(folder: Path, totals: Mapping[str, int], limit: float, command: str = "") -> str:
-    """The sentence about a stage that lost too many clips; `command` made the folder, where it is not that at work."""
+def too_many_failed(folder: Path, totals: Mapping[str, int], limit: float, command: str = "", here: bool = True) -> str:
+    """The sentence about a stage that lost too many clips.
+
+    `command` made the folder, where it is not that at work; `here`: the command at work has the option, too.
+    """
     failed, total = totals["failed"], sum(totals.values())
     share = math.ceil(100 * failed / total) / 100
-    where = f" (also: {command} --max-failed {share:g})" if command else ""
+    option = f"--max-failed {share:g}"
+    accepts = f"{option} accepts that" + (f" (also: {command} {option})" if command else "")
     return (
         f"{folder}: {failed} of {total} clips failed, more than --max-failed {limit:g}; their reasons are in "
-        f"*.failed.jsonl there; --max-failed {share:g} accepts that{where}"
+        f"*.failed.jsonl there; {accepts if here else f'{command} {option} accepts that'}"
     )
 
 

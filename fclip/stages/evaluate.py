@@ -157,10 +157,27 @@ def evaluate_path(config: Config, path: Path) -> Evaluated:
 
     subject, folder = _file_subject(config, path) if path.is_file() else (_run_subject(config, path), path)
     features = features_folder(config, subject.facts.dataset)
+    if not (config.root / subject.facts.dataset).is_dir() and not config.input:
+        features = subject.packed.parent / features.name  # of the workspace that the run lies in
     if subject.checkpoint:
         provide_for(read_info(subject.checkpoint))
     options = EvaluationOptions(config.device, config.batch_size, config.workers, features)
-    return evaluate(subject, options, folder, overwrite=config.overwrite)
+    evaluated = evaluate(subject, options, folder, overwrite=config.overwrite)
+    _remark_untrained(evaluated.result, subject.packed)
+    return evaluated
+
+
+def _remark_untrained(result: Result, packed: Path) -> None:
+    """Say which classes the run could not learn; the training part is read only if one is never recognised."""
+    from fclip.data.storage.folds import fold_shards
+    from fclip.data.storage.splits import read_splits
+    from fclip.data.training.access import untrained_remark
+
+    missed = {name for name, recall in result.recall.items() if recall == 0}
+    if missed:
+        train = fold_shards(read_splits(packed), packed, result.fold, "last").train
+        if remark := untrained_remark(missed, train):
+            log.warning("eval: note: %s: %s", result.run, remark)
 
 
 def _run_subject(config: Config, folder: Path) -> Subject:
@@ -174,12 +191,13 @@ def _run_subject(config: Config, folder: Path) -> Subject:
     identity = read_identity(folder)
     options = identity.options()
     checkpoint = RunFolder(folder).chosen(options.select)
-    packed = require_folder(config.input or config.root / identity.dataset / "packed", "packed", config)
+    info = read_info(checkpoint)
+    packed = require_folder(config.input or packed_of(config, folder), "packed", config)
     facts = RunFacts(
         run=folder.name,
         dataset=identity.dataset,
         variant=options.variant,
-        clip=options.clip,
+        clip=info.clip,
         fold=identity.fold,
         seed=identity.run_seed,
         selection=options.select,
@@ -187,10 +205,21 @@ def _run_subject(config: Config, folder: Path) -> Subject:
         without=config.without,
         set=options.set,
         settings=train_settings(identity.config),
-        trained_with=read_info(checkpoint).captions_read,
+        trained_with=info.captions_read,
         data=data_hash(packed),
     )
     return Subject(facts, packed, checkpoint, lambda: load_model(checkpoint))
+
+
+def packed_of(config: Config, folder: Path) -> Path:
+    """The packed folder of a run, in --root or in the workspace that it lies in: the one that its record names."""
+    from fclip.engine.train.run_folder import read_identity
+
+    identity = read_identity(folder)
+    places = [root / identity.dataset / "packed" for root in (config.root, folder.resolve().parent.parent)]
+    there = [place for place in places if place.is_dir()]
+    same = [place for place in there if identity.data and data_hash(place) == identity.data]
+    return (same or there or places)[0]
 
 
 def _file_subject(config: Config, path: Path) -> tuple[Subject, Path]:

@@ -68,7 +68,9 @@ class Config(ShardConfig):
     margin: float = option(1.5, "side of the crop / larger extent of the face", output=True)
     quality: int = option(95, "JPEG quality of the film strips", output=True)
     shard_size: int = option(64, "clips a shard", output=True)
+    drop_duplicates: bool = option(False, "of clips with the same content take one only", output="given")
     accept_mismatch: bool = option(False, "go on although the validation of the data set found errors")
+    check: bool = option(False, "only validate: write nothing, print the counts beside the published ones")
     options: Any = options_of("dataset")
     crop_options: Any = options_of("crop")
 
@@ -76,7 +78,9 @@ class Config(ShardConfig):
 def run(config: Config) -> StageReport:
     """Validate the data set, then sample, crop and pack its frames shard by shard."""
     _check(config)
-    dataset = open_source(config)
+    dataset, equal = _without_duplicates(open_source(config), config)
+    if config.check:
+        return _checked(dataset)
     provide(config.weights())
     out = config.out or config.root / workspace_name(config) / "frames"
     clips = dataset.clips[: config.limit]
@@ -84,7 +88,7 @@ def run(config: Config) -> StageReport:
         raise FclipError(f"{config.source or dataset.name}: the data set holds no clips")
     if config.all_faces:
         _check_keys(clips)
-    found = _validate(dataset, config, out)
+    found = _validate(dataset, config, out, equal)
     tasks = list(_tasks(clips, config.shard_size))
     splits = {
         "dataset": workspace_name(config),
@@ -96,6 +100,17 @@ def run(config: Config) -> StageReport:
     report.lines += found.table().splitlines()
     report.values |= {"understood": dataset.summary(), "remarks": found.remarks}
     return report
+
+
+def _without_duplicates(dataset: Dataset, config: Config) -> tuple[Dataset, list[list[Clip]]]:
+    """The data set, and its clips with equal content: told, or dropped with --drop-duplicates."""
+    from fclip.data.layouts.duplicates import drop_duplicates, duplicate_remarks, same_content
+
+    equal = same_content(dataset.clips[: config.limit])
+    if config.drop_duplicates:
+        return drop_duplicates(dataset, equal), equal
+    dataset.remarks += duplicate_remarks(equal, dataset.folds)
+    return dataset, equal
 
 
 def _folds(dataset: Dataset, clips: list[Clip]) -> dict[str, dict[str, list[str]]]:
@@ -161,11 +176,32 @@ def open_source(config: Config) -> Dataset:
     return open_dataset(name, source, **vars(config.options))
 
 
-def _validate(dataset: Dataset, config: Config, out: Path) -> ValidationReport:
+def _checked(dataset: Dataset) -> StageReport:
+    """The validation alone, printed; exit code 1 where it found errors."""
+    from fclip.data.layouts.validation import validate
+    from fclip.runner.report import format_table
+
+    found = validate(dataset)
+    counts = {"clips": found.clips, "errors": len(found.errors), "notes": len(found.remarks)}
+    report = StageReport("preprocess --check", counts=counts, values=found.as_dict(), exit_code=int(not found.ok))
+    report.values["understood"] = dataset.summary()
+    report.lines = [dataset.summary(), *found.table().splitlines()]
+    if found.published:
+        rows = [
+            ["", "found", "published"],
+            *([row.what, str(row.found), str(row.published)] for row in found.published),
+        ]
+        report.lines += ["", *format_table(rows)]
+    return report
+
+
+def _validate(dataset: Dataset, config: Config, out: Path, equal: list[list[Clip]]) -> ValidationReport:
     """Validate before any work and say what was understood; raise unless --accept-mismatch.
 
-    Writes validation.json and, the same as a table, validation.txt beside the frames folder.
+    Writes validation.json and, the same as a table, validation.txt beside the frames folder; with clips of equal
+    content duplicates.csv.
     """
+    from fclip.data.layouts.duplicates import write_duplicates
     from fclip.data.layouts.validation import validate
     from fclip.files import atomic_write, write_json
 
@@ -175,6 +211,7 @@ def _validate(dataset: Dataset, config: Config, out: Path) -> ValidationReport:
         log.warning("preprocess: note: %s", remark)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out.parent / "validation.json", found.as_dict())
+    write_duplicates(out.parent / "duplicates.csv", equal)
     with atomic_write(out.parent / "validation.txt") as temporary:
         temporary.write_text(found.table() + "\n", encoding="utf-8")
     if not found.ok and not config.accept_mismatch:

@@ -183,3 +183,54 @@ def check_sound(dataset: Dataset) -> None:
     parts = {clip.part for clip in dataset.clips}
     for sides in dataset.folds.values():
         assert not set(sides["train"]) & set(sides["test"]) and set(sides["train"]) | set(sides["test"]) <= parts
+
+
+def write_caer(root: Path) -> None:
+    """CAER: three splits of emotion folders with numbered .avi files, which begin anew in every folder."""
+    for split in ("train", "validation", "test"):
+        for emotion in ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"):
+            for index in (1, 2):
+                _touch_video(root / "CAER" / split / emotion / f"{index:04d}.avi")
+
+
+def write_afew(root: Path) -> None:
+    """AFEW: train and val by emotion, a test part without labels, aligned faces beside the emotions."""
+    for split in ("Train_AFEW", "Val_AFEW"):
+        for place, emotion in enumerate(FERV_NAMES):
+            for index in (1, 2):
+                _touch_video(root / split / emotion / f"{place:03d}{index:03d}{(split == 'Val_AFEW') * 280 + 100}.avi")
+        touch_frames(root / split / "AlignedFaces_LBPTOP_Points" / "Faces" / "000046280", 2)
+    _touch_video(root / "Test_AFEW" / "000146160.avi")
+
+
+def _touch_video(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(path.as_posix().encode())
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+def damage(root: Path, lists: Iterable[Path]) -> None:
+    """What happens to releases on the way: zip left-overs, archives, upper-case suffixes, CRLF and marks in lists."""
+    for folder in [path for path in root.rglob("*") if path.is_dir() and len(path.relative_to(root).parts) < 4]:
+        (folder / ".DS_Store").write_bytes(b"x")
+        (folder / "Thumbs.db").write_bytes(b"x")
+    for path in [path for path in root.rglob("*") if path.suffix in (".mp4", ".avi", ".flv")]:
+        junk = root / "__MACOSX" / path.relative_to(root).with_name(f"._{path.name}")
+        junk.parent.mkdir(parents=True, exist_ok=True)
+        junk.write_bytes(b"\0\5\x16\7")
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+        path.rename(path.with_suffix(path.suffix.upper()))
+    (root / "release.zip.001").write_bytes(b"PK")
+    for path in lists:
+        text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        path.write_bytes(b"" if not text else b"\xef\xbb\xbf" + text if _is_utf8(text) else text)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

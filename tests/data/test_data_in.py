@@ -10,7 +10,9 @@ import pytest
 from media_files import read_numbers, write_numbered
 from release_layouts import touch_frames
 
+from fclip.config import config_dict
 from fclip.data.layouts import Dataset, open_dataset
+from fclip.data.layouts.duplicates import drop_duplicates, same_content, write_duplicates
 from fclip.data.layouts.validation import validate
 from fclip.data.media.files import IMAGE_SUFFIXES
 from fclip.data.media.sampling import SamplingPlan
@@ -322,13 +324,13 @@ def test_a_missing_file_is_a_failed_clip(tmp_path: Path) -> None:
     ("texts", "classes", "remark"),
     [
         ("happy Happy happiness sad", "happiness sad", "read as one class: Happy, happiness, happy -> happiness"),
-        ("happy happy hapy sad sad", "happy hapy sad", "class hapy (1 clips) looks like happy misspelt"),
+        ("happy happy hapy sad sad", "happy hapy sad", "class hapy looks like happy misspelt"),
         (
             "happiness happiness hapy sad sad",
             "happiness hapy sad",
-            "class hapy (1 clips) looks like happiness misspelt",
+            "class hapy looks like happiness misspelt",
         ),
-        ("suprise surprised sad sad", "sad suprise surprised", "class suprise (1 clips) looks like surprised misspelt"),
+        ("suprise surprised sad sad", "sad suprise surprised", "class suprise looks like surprised misspelt"),
         ("bored bored keen", "bored keen", "of one clip only: class keen"),
         ("0 1 1 0", "0 1", "labels are numbers: class texts would read 'expression of 0': give --classes"),
         ("0.0 0 1.0", "0 1.0", "read as one class: 0, 0.0 -> 0"),
@@ -369,3 +371,59 @@ def test_a_class_that_is_never_trained(tmp_path: Path) -> None:
     rows = ["v1.mp4,a,train", "v2.mp4,a,test", "v3.mp4,b,test"]
     report = validate(open_dataset("csv", write_list(tmp_path / "l.csv", "path,label,part", *rows)))
     assert report.ok and "class with test clips and no training clip: b (fold 1)" in report.remarks
+
+
+# --- the same content twice -------------------------------------------------------------------------------------------
+
+
+def _contents(root: Path) -> Path:
+    """a = b in train and test, c = d with two labels, e = f (frame folders) in train, g alone; i is as long as g."""
+    rows = []
+    for name, label, part, content in (
+        *(("a.mp4", "x", "train", b"one"), ("b.mp4", "x", "test", b"one")),
+        *(("c.mp4", "x", "train", b"four"), ("d.mp4", "y", "train", b"four")),
+        *(("e", "y", "train", b""), ("f", "y", "train", b"")),
+        *(("g.mp4", "x", "test", b"sevens"), ("i.mp4", "y", "test", b"eleven")),
+    ):
+        if content:
+            (root / name).write_bytes(content)
+        else:
+            touch_frames(root / name, 3)
+        rows.append(f"{name},{label},{part}")
+    (root / "l.csv").write_text("\n".join(["path,label,part", *rows]))
+    return root / "l.csv"
+
+
+def test_equal_content_is_told_or_dropped(tmp_path: Path) -> None:
+    """By what is in the files, not by their names: in train and test, with different labels, and just twice."""
+    path = _contents(tmp_path)
+    check = preprocess.Config(dataset="csv", source=path, check=True)
+    remarks = preprocess.run(check).values["remarks"]
+    assert "the same content in train and test: a.mp4 = b.mp4" in remarks
+    assert "the same content with different labels: c.mp4 = d.mp4" in remarks
+    assert "the same content under several names: e = f" in remarks
+    dataset = open_dataset("csv", path)
+    left = drop_duplicates(dataset, same_content(dataset.clips))
+    assert [clip.key for clip in left.clips] == ["b", "e", "g", "i"]
+    assert left.remarks[-1] == "dropped 4 clips whose content comes several times"
+    write_duplicates(tmp_path / "duplicates.csv", same_content(dataset.clips))
+    assert (tmp_path / "duplicates.csv").read_text().splitlines()[:3] == [
+        "group,path,label,part",
+        "1,a.mp4,x,train",
+        "1,b.mp4,x,test",
+    ]
+
+
+def test_stretches_of_one_video_are_not_equal(tmp_path: Path) -> None:
+    lines = ["path,start,end,label", "v1.mp4,0,1,a", "v1.mp4,1,2,b", "v2.mp4,0,1,a"]
+    groups = same_content(open_dataset("csv", write_list(tmp_path / "l.csv", *lines, clips=2)).clips)
+    assert [[clip.key for clip in group] for group in groups] == [["v1_0-1", "v2_0-1"]]
+
+
+def test_new_options_leave_old_hashes_alone() -> None:
+    """At their defaults they are no part of the configuration that a folder is compared with."""
+    plain = config_dict(preprocess.Config(dataset="folder"), output_only=True)
+    assert set(plain["options"]) == {"classes", "folds", "seed"} and "drop_duplicates" not in plain
+    config = preprocess.Config(dataset="folder", drop_duplicates=True, options={"pictures": "clips"})
+    given = config_dict(config, output_only=True)
+    assert given["drop_duplicates"] is True and given["options"]["pictures"] == "clips"

@@ -215,7 +215,7 @@ def test_damaged_rendered(tmp_path: Path, changes: dict[str, object]) -> None:
 
 def test_the_door(tmp_path: Path) -> None:
     """Unknown names, missing folders and options that do not apply."""
-    assert {"demo7", "demo11", "dfew", "ferv39k", "mafw", "crema-d", "ravdess", "folder", "csv"} == set(
+    assert {"demo7", "demo11", "dfew", "ferv39k", "mafw", "crema-d", "ravdess", "caer", "afew", "folder", "csv"} == set(
         DATASETS.names()
     )
     with pytest.raises(UsageError, match="did you mean ferv39k"):

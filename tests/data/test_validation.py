@@ -67,7 +67,11 @@ def test_the_command_stops_at_a_mismatch_or_goes_on(tmp_path: Path) -> None:
     with pytest.raises(FclipError, match=r"35 clips, published are 11697; all in .*validation\.txt") as caught:
         preprocess.run(preprocess.Config(**options))
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
-    assert {path.name for path in (tmp_path / "dfew").iterdir()} == {"validation.json", "validation.txt"}
+    assert {path.name for path in (tmp_path / "dfew").iterdir()} == {
+        "duplicates.csv",  # the miniature repeats one picture
+        "validation.json",
+        "validation.txt",
+    }
     assert json.loads((tmp_path / "dfew" / "validation.json").read_text())["ok"] is False
     table = (tmp_path / "dfew" / "validation.txt").read_text().splitlines()
     assert "error: fold 1 test: 1 disgust, published are 29" in table

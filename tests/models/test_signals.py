@@ -177,6 +177,9 @@ def test_train_eval_report_and_predict(workspace: Path, tmp_path: Path, caplog: 
     run("eval", tmp_path / "other", *common)
     run("report", tmp_path / "other", *common, "--out", tmp_path / "other.md")
     assert "demo7: the first baseline is missing" in (tmp_path / "other.md").read_text()
+    run("train", "--variant", "signals-probe", "--clip", "tiny", *common, "--out", tmp_path / "runs" / "probe")
+    row = run("eval", tmp_path / "runs" / "probe", *common)["results"][0]
+    assert row["modalities"] == ["frames+signals"] and row["trainable"] > 0
     clip = next((workspace / "demo7" / "source").rglob("*.mp4"))
     answer = CliRunner().invoke(app, ["predict", str(clip), "--checkpoint", str(tmp_path / "runs" / "two"), "--json"])
     assert answer.exit_code == 0 and '"signals"' in answer.output, answer.output

@@ -184,6 +184,18 @@ def test_other_inputs_are_evaluated_anew(evaluated, tmp_path):
         stamp = table.stat().st_mtime_ns
 
 
+def test_a_run_finds_its_data_from_anywhere(evaluated, tmp_path, monkeypatch, caplog):
+    """By the workspace that it lies in and its record of the data, not by where the command is given."""
+    root, _ = evaluated
+    run = root / "runs" / "demo7-dagger-fold1-seed0"
+    monkeypatch.chdir(tmp_path)
+    report = evaluate.run(evaluate.Config(runs=(str(run),)))
+    assert report.counts["runs"] == 1 and not list(tmp_path.iterdir())
+    shutil.copytree(root / "demo7" / "packed", tmp_path / "fclip-data" / "demo7" / "packed")  # other data of that name
+    (tmp_path / "fclip-data" / "demo7" / "packed" / "manifest.json").unlink()
+    assert evaluate.packed_of(evaluate.Config(), run) == root.resolve() / "demo7" / "packed"
+
+
 def test_runs_that_are_not_finished_are_left_out_unless_named(evaluated, caplog):
     root, _ = evaluated
     run = root / "runs" / "demo7-dagger-fold2-seed0"

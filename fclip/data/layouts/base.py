@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from fclip.data.media.files import is_hidden, is_video
 from fclip.errors import FclipError
 from fclip.files import resource_json
 from fclip.records import Clip, make_key
@@ -97,6 +98,14 @@ def first_existing(root: Path, names: Iterable[str], what: str) -> Path:
         if (root / name).exists():
             return root / name
     raise FclipError(f"{root}: found none of {', '.join(names)}; {what}")
+
+
+def find_media(folder: Path, depth: int = 1) -> Iterator[Path]:
+    """The clips of a release `depth` levels below a folder, in order: videos and folders, hidden ones left out."""
+    for path in sorted(folder.glob("/".join("*" * depth))):
+        hidden = any(is_hidden(name) for name in path.relative_to(folder).parts)
+        if not hidden and (is_video(path.name) or path.is_dir()):
+            yield path
 
 
 def unique_keys(names: Sequence[str]) -> list[str]:

@@ -137,18 +137,25 @@ def label_remarks(counts: Counter[str], meaning: dict[str, str]) -> list[str]:
     numbers = sorted({name for name in meaning.values() if re.fullmatch(r"[+-]?\d+([.,]\d*)?", name)})
     if numbers:
         lines.append(f"labels are numbers: class texts would read 'expression of {numbers[0]}': give --classes")
+    lines += misspelt_lines(meaning)
     clips: Counter[str] = Counter()
     for text, count in counts.items():
         clips[meaning[text]] += count
-    for text in sorted({text.strip() for text in counts}):
-        if close := _close(text, meaning):
-            name = meaning.get(text, text)
-            lines.append(f"class {name} ({clips[name]} clips) looks like {close} misspelt; correct the labels if it is")
     single = sorted(name for name, count in clips.items() if count == 1)
     if single:
         more = f" and {len(single) - _SHOWN} more" if len(single) > _SHOWN else ""
         lines.append(f"of one clip only: class {', '.join(single[:_SHOWN])}{more}")
     return lines
+
+
+def misspelt_lines(meaning: dict[str, str]) -> list[str]:
+    """A line for each class that looks like another one misspelt."""
+    found = {text.strip(): _close(text.strip(), meaning) for text in sorted(meaning)}
+    return [
+        f"class {meaning.get(text, text)} looks like {close} misspelt; correct the labels if it is"
+        for text, close in found.items()
+        if close
+    ]
 
 
 def _close(text: str, meaning: dict[str, str]) -> str | None:

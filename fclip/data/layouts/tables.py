@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from fclip.data.layouts.base import published_facts, require
+from fclip.data.media.files import is_pointer
 from fclip.errors import FclipError, UsageError
 
 Rows = list[tuple[int, dict[str, str]]]  # line number, {column: text}
@@ -124,6 +125,8 @@ def _read_text(path: Path, encoding: str, asked: bool = False) -> str:
     if path.stat().st_size > _MAX_LIST_BYTES:
         raise FclipError(f"{path}: over {_MAX_LIST_BYTES >> 20} MiB; this is no split file")
     data = path.read_bytes()
+    if is_pointer(path):
+        raise FclipError(f"{path}: a git-lfs pointer, not the list itself; fetch it with: git lfs pull")
     if data.startswith(b"PK\3\4"):
         raise FclipError(f"{path}: a workbook or an archive, not text; save the sheet as CSV (UTF-8)")
     marked = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)

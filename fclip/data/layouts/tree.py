@@ -13,6 +13,7 @@ from fclip.data.media.files import is_hidden, is_picture, is_video
 from fclip.data.media.images import in_order, list_frames
 
 Pictures = Literal["clips", "ignore"] | None
+_SHOWN = 3
 
 
 @dataclass
@@ -153,3 +154,25 @@ def _single_pictures(folder: Folder, beside: bool, pictures: Pictures, taken: Ta
     if beside and own:
         taken.beside.append((folder, 0))
     return own
+
+
+def unread_lines(taken: Taken) -> list[str]:
+    """Lines about the files that are no clips."""
+    lines = []
+    kept = [folder for folder, count in taken.beside if not count]
+    left = [(folder, count) for folder, count in taken.beside if count]
+    if left:
+        where = ", ".join("/".join(folder.names) for folder, _ in left[:_SHOWN]) + (" ..." if left[_SHOWN:] else "")
+        lines.append(
+            f"{sum(count for _, count in left)} pictures are no clips ({where}): videos lie beside them, or --pictures "
+            "ignore; --pictures clips takes them"
+        )
+    if kept:
+        lines.append(f"pictures beside videos are clips ({', '.join('/'.join(f.names) for f in kept[:_SHOWN])})")
+    if taken.posters:
+        lines.append(f"{taken.posters} pictures have the name of a clip beside them and are no clips")
+    unread = Counter({kind: count for kind, count in taken.unread.items() if count})
+    if unread:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
+        lines.append(f"not read: {kinds}")
+    return lines

@@ -11,13 +11,33 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fclip.data.layouts.base import Dataset, published_facts
+from fclip.data.layouts.base import Dataset, find_media, published_facts
+from fclip.data.media.files import is_archive, is_pointer
 from fclip.data.media.images import list_frames
 from fclip.runner.report import class_table
 
 _SHOWN = 20  # names kept of each list of offenders
-_REMARKS = frozenset({"untrained_classes"})  # what may be meant; everything else stops the work
-_OWN_REMARKS = frozenset({"missing_files"})  # ... in a user's own list: such clips fail one by one
+_REMARKS = frozenset({"untrained_classes", "archives"})  # what may be meant; everything else stops the work
+_OWN_REMARKS = frozenset({"missing_files", "lfs_pointers"})  # ... in a user's own list: such clips fail one by one
+
+
+@dataclass(frozen=True)
+class PublishedCount:
+    """A count as it was found and as it is published: of `of` (clips, people, a class), in `where`."""
+
+    of: str
+    found: int
+    published: int
+    where: str = ""
+
+    @property
+    def what(self) -> str:
+        """What is counted."""
+        return f"{self.where} {self.of}".strip()
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        return f"{where}{self.found} {self.of}, published are {self.published}"
 
 
 @dataclass
@@ -33,6 +53,7 @@ class ValidationReport:
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    published: list[PublishedCount] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -41,7 +62,9 @@ class ValidationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for validation.json."""
-        return {"ok": self.ok, **asdict(self)}
+        values = asdict(self)
+        del values["published"]  # the table of --check, no finding
+        return {"ok": self.ok, **values}
 
     def table(self) -> str:
         """A readable table: clips of each class in each part, then sizes of the folds, errors and remarks."""
@@ -58,11 +81,13 @@ def validate(dataset: Dataset, published: dict[str, Any] | None = None) -> Valid
     """Check a data set; `published` overrides the counts that belong to `dataset.published`.
 
     The keys of `published` (all optional): total, media (clips on disk), people, per_class {class: n}, folds
-    {fold: {train: n or {class: n}, test: ...}}, scenes {scene: {train: n, test: n}}, frames [least, most] of a clip.
+    {fold: {train: n or {class: n}, test: ...}}, scenes {scene: {train: n, test: n}}, parts {part: n}, frames [least,
+    most] of a clip.
     """
     report = _counts(dataset)
     facts = published if published is not None else _published(dataset)
-    report.errors += dataset.problems + _differences(report, dataset, facts)
+    report.published = list(_published_rows(report, dataset, facts))
+    report.errors += dataset.problems + [str(row) for row in report.published if row.found != row.published]
     report.remarks += dataset.remarks
     for name, offenders, text in _checks(dataset, facts):
         items = list(offenders)
@@ -108,6 +133,9 @@ def _checks(dataset: Dataset, facts: dict[str, Any]) -> Iterator[tuple[str, Iter
     """(name, offenders, text of the error) of each check."""
     missing = [clip.meta.get("path", clip.source) for clip in dataset.clips if not Path(clip.source).exists()]
     yield "missing_files", missing, "listed but not there"
+    pointers = [clip.meta.get("path", clip.source) for clip in dataset.clips if _is_pointer(Path(clip.source))]
+    yield "lfs_pointers", pointers, "a git-lfs pointer, not the video (fetch the videos: git lfs pull)"
+    yield "archives", _archives(dataset), "an archive that may not be unpacked yet"
     yield "surplus_files", _surplus(dataset, facts.get("media", 0)), "there but in no list"
     yield "frame_counts", _frame_counts(dataset, facts.get("frames")), "number of frames differs"
     yield "duplicate_keys", _repeated(clip.key for clip in dataset.clips), "clip comes twice"
@@ -131,10 +159,24 @@ def _surplus(dataset: Dataset, published: int) -> list[str]:
     if dataset.media is None or not dataset.media.is_dir():
         return []
     listed = {str(Path(clip.source)) for clip in dataset.clips}
-    found = [path for path in dataset.media.glob("/".join("*" * dataset.depth)) if not path.name.startswith(".")]
+    found = list(find_media(dataset.media, dataset.depth))
     if published and len(found) <= published:
         return []  # releases hold clips without a single label, which no split uses
     return sorted(path.relative_to(dataset.media).as_posix() for path in found if str(path) not in listed)
+
+
+def _is_pointer(source: Path) -> bool:
+    """Whether a video, or the first frame of a folder, is not fetched from git-lfs yet."""
+    return is_pointer(min(list_frames(source), default=source) if source.is_dir() else source)
+
+
+def _archives(dataset: Dataset) -> list[str]:
+    """Archives, their pieces and broken downloads in a release's folder and beside its clips."""
+    if dataset.own:
+        return []  # counted among the files that are not read
+    folders = {dataset.source, *([dataset.media, dataset.media.parent] if dataset.media else [])}
+    paths = {path for folder in folders if folder.is_dir() for path in folder.iterdir() if is_archive(path.name)}
+    return sorted(path.relative_to(dataset.source).as_posix() for path in paths if path.is_relative_to(dataset.source))
 
 
 def _frame_counts(dataset: Dataset, published: Sequence[int] | None) -> list[str]:
@@ -218,34 +260,30 @@ def _empty_parts(dataset: Dataset) -> list[str]:
     )
 
 
-def _differences(report: ValidationReport, dataset: Dataset, facts: dict[str, Any]) -> list[str]:
-    """One line per count that is not the published one."""
-    lines = []
-    if "total" in facts and facts["total"] != report.clips:
-        lines.append(f"{report.clips} clips, published are {facts['total']}")
-    people = {clip.meta.get("identity") for clip in dataset.clips}
-    if "people" in facts and facts["people"] != len(people):
-        lines.append(f"{len(people)} people, published are {facts['people']}")
-    lines += _compare("all clips", report.per_class, facts.get("per_class", {}))
+def _published_rows(report: ValidationReport, dataset: Dataset, facts: dict[str, Any]) -> Iterator[PublishedCount]:
+    """Every count that is published, beside the one found."""
+    if "total" in facts:
+        yield PublishedCount("clips", report.clips, facts["total"])
+    if "people" in facts:
+        people = {clip.meta["identity"] for clip in dataset.clips if "identity" in clip.meta}
+        yield PublishedCount("people", len(people), facts["people"])
+    yield from _per_class("all clips", report.per_class, facts.get("per_class", {}))
     for fold, sides in facts.get("folds", {}).items():
         for side, expected in sides.items():
             found = report.per_fold.get(fold, {}).get(side, {})
             if isinstance(expected, dict):
-                lines += _compare(f"fold {fold} {side}", found, expected)
-            elif sum(found.values()) != expected:
-                lines.append(f"fold {fold} {side}: {sum(found.values())} clips, published are {expected}")
-    if "scenes" in facts:
-        found_scenes = Counter((clip.meta.get("scene"), clip.part) for clip in dataset.clips)
-        for scene, sides in facts["scenes"].items():
-            for side, expected in sides.items():
-                if found_scenes[scene, side] != expected:
-                    lines.append(f"scene {scene} {side}: {found_scenes[scene, side]} clips, published are {expected}")
-    return lines
+                yield from _per_class(f"fold {fold} {side}", found, expected)
+            else:
+                yield PublishedCount("clips", sum(found.values()), expected, f"fold {fold} {side}")
+    parts = Counter(clip.part for clip in dataset.clips)
+    for part, expected in facts.get("parts", {}).items():
+        yield PublishedCount("clips", parts[part], expected, f"part {part}")
+    found_scenes = Counter((clip.meta.get("scene"), clip.part) for clip in dataset.clips)
+    for scene, sides in facts.get("scenes", {}).items():
+        for side, expected in sides.items():
+            yield PublishedCount("clips", found_scenes[scene, side], expected, f"scene {scene} {side}")
 
 
-def _compare(where: str, found: dict[str, int], expected: dict[str, int]) -> list[str]:
-    return [
-        f"{where}: {found.get(name, 0)} {name}, published are {count}"
-        for name, count in expected.items()
-        if found.get(name, 0) != count
-    ]
+def _per_class(where: str, found: dict[str, int], expected: dict[str, int]) -> Iterator[PublishedCount]:
+    for name, count in expected.items():
+        yield PublishedCount(name, found.get(name, 0), count, where)

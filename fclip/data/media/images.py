@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from fclip.data.media.files import ANIMATED_SUFFIXES, is_hidden, is_picture, is_video
+from fclip.data.media.files import ANIMATED_SUFFIXES, is_hidden, is_picture, is_pointer, is_video
 from fclip.data.media.sampling import Timeline
 from fclip.errors import ClipFailure
 
@@ -75,6 +75,7 @@ def read_image(path: Path, size: Size = None) -> np.ndarray:
     except ClipFailure:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
+        refuse_pointer(path)
         raise ClipFailure(f"{path}: not a readable picture ({first_line(error)})") from error
 
 
@@ -99,6 +100,12 @@ def check_size(width: int, height: int, path: Path) -> None:
     """Refuse frames that are too large to decode safely (ClipFailure)."""
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise ClipFailure(f"{path}: frames of {width} x {height} pixels; up to {MAX_SIDE} x {MAX_SIDE} are read")
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise ClipFailure for a file whose content git-lfs has not fetched."""
+    if is_pointer(path):
+        raise ClipFailure(f"{path}: a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av
 
-from fclip.data.media.images import check_size, first_line
+from fclip.data.media.images import check_size, first_line, refuse_pointer
 from fclip.errors import ClipFailure
 
 # Real media containers only: playlists and scripts (hls, concat, ...) could make the library open other files.
@@ -113,6 +113,7 @@ def _open(path: Path) -> av.container.InputContainer:
     try:
         return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
+        refuse_pointer(path)
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ClipFailure(f"{path}: not a readable video ({reason})") from error
 

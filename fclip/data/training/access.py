@@ -202,3 +202,17 @@ def _keep_freed_memory() -> None:
     glibc raises its limits to the largest block that was freed, up to 32 MB; elsewhere this does nothing.
     """
     bytearray(31 << 20)
+
+
+def clip_labels(shards: Sequence[Path]) -> dict[str, str]:
+    """{key: label} of the clips of shards."""
+    clips = PackedClips(list(shards), View(size=1), wanted=())
+    return dict(zip(clips.keys, clips.labels(), strict=True))
+
+
+def untrained_remark(tested: Collection[str], train: Sequence[Path]) -> str | None:
+    """A line about the classes `tested` that no clip of the training shards has; None where there is none."""
+    missing = sorted(set(tested) - set(clip_labels(train).values())) if tested else []
+    if not missing:
+        return None
+    return f"class with test clips and no training clip: {', '.join(missing)}: its recall can only be 0"

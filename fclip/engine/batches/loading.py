@@ -34,11 +34,13 @@ def clip_loader(
     train: new order each epoch, `augmentation` (its defaults when None) and, of clips with more frames than the model
     takes, random ones of each segment (`random_frames`); else the shards' order, whole frames, the segments' centres.
     features: folder of cached features; those of the model's frozen encoders come from there and are computed now if
-    they are not there. Without it, the model encodes frames and captions anew in every step.
+    they are not there, but frames that are read with maps or signals are not cached. Without it, the model encodes
+    frames and captions anew in every step.
     """
     wanted = [name for name in model.modalities if name != "frames" and name not in without]
     encoders = model.frozen_encoders() if features else {}
-    of_frames, of_captions = "frames" in encoders, "captions" in encoders and "caption" in wanted
+    of_frames = "frames" in encoders and set(wanted) <= {"caption"}  # maps and signals are read with frames
+    of_captions = "captions" in encoders and "caption" in wanted
     team = Team(rank, world_size) if train else Team()
     if of_frames or of_captions:
         assert features is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from fclip.data.storage.folds import fold_shards
@@ -36,6 +35,7 @@ def match_folds(path: Path, tables: Tables, packed: Path) -> Tables:
     Raises FclipError for a clip that the data set does not test, one with another label, and one that is missing.
     """
     from fclip.data.storage.splits import read_classes, read_splits
+    from fclip.data.training.access import clip_labels
 
     splits, classes = read_splits(packed), read_classes(packed)
     truth = {fold: clip_labels(fold_shards(splits, packed, fold, "last").test) for fold in sorted(splits.folds)}
@@ -59,11 +59,3 @@ def match_folds(path: Path, tables: Tables, packed: Path) -> Tables:
                 f"the first is {missing[0]}"
             )
     return found
-
-
-def clip_labels(shards: list[Path]) -> Mapping[str, str]:
-    """{key: label} of the clips of shards."""
-    from fclip.data.training.access import PackedClips, View
-
-    clips = PackedClips(shards, View(size=1), wanted=())
-    return dict(zip(clips.keys, clips.labels(), strict=True))

@@ -8,6 +8,7 @@ may have the columns fold and seed too, and no probabilities.
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 from fclip.engine.evaluate.bootstrap import Clips
 from fclip.errors import FclipError
 from fclip.files import atomic_write
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 0.02  # by which the probabilities of a clip may miss a sum of 1: tables with two digits do
 Tables = dict[tuple[str, int], "PredictionTable"]  # (fold, seed) -> table
@@ -177,7 +180,7 @@ def _match_classes(
     path: Path, columns: Mapping[str, str], texts: set[str], classes: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The classes in order, and which of them each label text of the table means."""
-    from fclip.data.layouts.labels import match_label, merge_spellings
+    from fclip.data.layouts.labels import match_label, merge_spellings, merged_lines, misspelt_lines
 
     if not classes and columns:
         if len({name.strip().casefold() for name in columns}) < len(columns):
@@ -185,6 +188,8 @@ def _match_classes(
         return tuple(columns), {text: text for text in columns}
     if not classes:
         merged = merge_spellings(texts)
+        for line in (*merged_lines(merged), *misspelt_lines(merged)):
+            log.warning("%s: note: %s", path, line)
         return tuple(sorted(set(merged.values()))), merged
     try:
         meaning = {text: match_label(text, classes, str(path)) for text in texts}

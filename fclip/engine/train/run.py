@@ -10,6 +10,7 @@ import torch
 from fclip.config import loader_processes
 from fclip.data.storage.folds import FoldShards, clip_frames, data_hash, fold_shards
 from fclip.data.storage.splits import read_classes, read_splits
+from fclip.data.training.access import clip_labels, untrained_remark
 from fclip.data.training.augment import AUGMENTATIONS
 from fclip.engine.batches.devices import choose_device, describe_device
 from fclip.engine.batches.loading import clip_loader
@@ -51,6 +52,8 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             log.warning(
                 "train: %s on %s fold %s seed %d, device %s", options.variant, job.dataset, job.fold, job.seed, where
             )
+            if shards.test and (remark := untrained_remark(set(clip_labels(shards.test).values()), shards.train)):
+                log.warning("train: note: %s", remark)
         train = fit_at_once if model.fits_itself else fit
         steps = train(options, job, model.to(place), shards, run, team)
         summary = RunSummary(

@@ -8,10 +8,12 @@ Shape letters: B clips, T frames, E joint width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 from torch.nn import functional
 
-from fclip.models.base import ModelSpec
+from fclip.models.base import ModelOutput, ModelSpec
 from fclip.models.baselines.frozen import FrozenTowers
 from fclip.models.baselines.options import SignalsOptions
 from fclip.models.baselines.signals import Signals
@@ -30,6 +32,10 @@ class SignalsProbe(Signals, FrozenTowers):
         features = functional.normalize(self.read_features(batch).double(), dim=-1)  # (B, T, E)
         face = batch["signals"].any(-1, keepdim=True)  # (B, T, 1)
         return (features * face).sum(1) / face.sum(1).clamp(min=1)
+
+    def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
+        output = super().forward(batch)
+        return replace(output, modalities=self.modalities, weights=None)  # one classifier of both
 
 
 @register(SignalsOptions, recipes={})

@@ -12,12 +12,13 @@ from fclip.config import option
 from fclip.data.layouts.base import (
     Dataset,
     Folds,
+    find_media,
     first_existing,
     inside,
 )
 from fclip.data.layouts.grouping import single_split
 from fclip.data.layouts.tables import read_lines
-from fclip.data.media.files import is_hidden, is_video
+from fclip.data.media.files import is_video
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key
 
@@ -58,20 +59,6 @@ def media_folder(source: Path, facts: dict[str, Any], options: OfficialOptions) 
     return first_existing(source, [options.media, *sorted(beside)], "--media names a folder of clips")
 
 
-def find_media(folder: Path, depth: int = 1) -> dict[str, Path]:
-    """Clips below a media folder by their name in the release: the path at `depth` levels, without video suffix.
-
-    Clips that are numbered get five digits, as in the split lists.
-    """
-    found = {}
-    for path in folder.glob("/".join("*" * depth)):
-        if not is_hidden(path.name):
-            relative = path.relative_to(folder)
-            name = (relative.with_suffix("") if is_video(path.name) else relative).as_posix()
-            found[name.zfill(5) if name.isdecimal() else name] = path
-    return found
-
-
 def assemble(
     name: str, source: Path, classes: tuple[str, ...], lists: Lists, media: Path, depth: int, published: str
 ) -> Dataset:
@@ -80,7 +67,7 @@ def assemble(
     With one fold the parts are "train" and "test". With several, part k holds the test clips of fold k; clips that
     no fold tests go to TRAIN_ONLY. Contradictions between the lists are kept as problems for the validation.
     """
-    found = find_media(media, depth)
+    found, doubles = clips_on_disk(media, depth)
     entries, problems = _merge(lists)
     parts, folds = _parts(lists, entries)
     clips = []
@@ -94,7 +81,25 @@ def assemble(
         fold: {side: [make_key(entry.name) for entry in members] for side, members in sides.items()}
         for fold, sides in lists.items()
     }
-    return Dataset(name, source, classes, clips, folds, declared, media, depth, published, problems)
+    remarks = [f"comes twice: {double}" for double in doubles if double.split(" ")[0] in entries]
+    return Dataset(name, source, classes, clips, folds, declared, media, depth, published, problems, remarks)
+
+
+def clips_on_disk(media: Path, depth: int) -> tuple[dict[str, Path], list[str]]:
+    """Clips below a media folder by their name in the release, and a line about each that is there twice.
+
+    The name is the path at `depth` levels, without video suffix; clips that are numbered get five digits, as in the
+    split lists.
+    """
+    found: dict[str, Path] = {}
+    doubles = []
+    for path in find_media(media, depth):
+        relative = path.relative_to(media)
+        name = (relative.with_suffix("") if is_video(path.name) else relative).as_posix()
+        name = name.zfill(5) if name.isdecimal() else name
+        if found.setdefault(name, path) is not path:
+            doubles.append(f"{name} ({found[name].name}, which is taken, and {path.name})")
+    return found, doubles
 
 
 def _merge(lists: Lists) -> tuple[dict[str, Entry], list[str]]:

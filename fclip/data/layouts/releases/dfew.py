@@ -10,7 +10,7 @@ from fclip.data.layouts.base import (
     first_existing,
     published_facts,
 )
-from fclip.data.layouts.official import (
+from fclip.data.layouts.releases.official import (
     Entry,
     Lists,
     OfficialOptions,

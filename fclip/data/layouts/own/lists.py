@@ -11,9 +11,9 @@ from typing import Any
 
 from fclip.config import option
 from fclip.data.layouts.base import Dataset, Folds, unique_keys
-from fclip.data.layouts.folders import OwnOptions
 from fclip.data.layouts.grouping import draw_parts, fold_parts, named_parts
 from fclip.data.layouts.labels import read_labels
+from fclip.data.layouts.own.folders import OwnOptions
 from fclip.data.layouts.tables import Rows, read_named
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +10,11 @@ from fclip.config import option
 from fclip.data.layouts.base import Dataset, require, unique_keys
 from fclip.data.layouts.grouping import draw_parts, named_parts
 from fclip.data.layouts.labels import read_labels
-from fclip.data.layouts.levels import parse_levels, recognise_levels
-from fclip.data.layouts.tree import Folder, Taken, level_names, read_tree, take_clips
+from fclip.data.layouts.own.levels import parse_levels, recognise_levels
+from fclip.data.layouts.tree import Folder, Taken, level_names, read_tree, take_clips, unread_lines
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key
 from fclip.registry import register
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def read_folder(source: Path, options: FolderOptions) -> Dataset:
     texts = [names["class"] for names in found]
     labels = read_labels(texts, options.classes, lambda i: str(taken.clips[i][0].parent))
     groups = [names.get("person") or place for names, place in zip(found, places, strict=True)]
-    remarks = [*labels.remarks, *_not_taken(taken)]
+    remarks = [*labels.remarks, *unread_lines(taken)]
     if "split" in levels:
         if options.folds:
             raise UsageError(f"--folds {options.folds}: {source} has a level of splits already; leave one of them out")
@@ -113,25 +110,3 @@ def _empty_classes(tree: Folder, levels: tuple[str, ...], taken: Taken) -> list[
     filled = {folder.names[:depth] for _, folder in taken.clips}
     empty = [f for f in tree.all_folders() if len(f.names) == depth and f.names not in filled]
     return [f"class folder {'/'.join(folder.names)} holds no clips" for folder in empty]
-
-
-def _not_taken(taken: Taken) -> list[str]:
-    """Lines about the files that are no clips."""
-    lines = []
-    kept = [folder for folder, count in taken.beside if not count]
-    left = [(folder, count) for folder, count in taken.beside if count]
-    if left:
-        where = ", ".join("/".join(folder.names) for folder, _ in left[:_SHOWN]) + (" ..." if left[_SHOWN:] else "")
-        lines.append(
-            f"{sum(count for _, count in left)} pictures are no clips ({where}): videos lie beside them, or --pictures "
-            "ignore; --pictures clips takes them"
-        )
-    if kept:
-        lines.append(f"pictures beside videos are clips ({', '.join('/'.join(f.names) for f in kept[:_SHOWN])})")
-    if taken.posters:
-        lines.append(f"{taken.posters} pictures have the name of a clip beside them and are no clips")
-    unread = Counter({kind: count for kind, count in taken.unread.items() if count})
-    if unread:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
-        lines.append(f"not read: {kinds}")
-    return lines

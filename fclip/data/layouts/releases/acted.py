@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fclip.data.layouts.base import (
     unique_keys,
 )
 from fclip.data.layouts.grouping import draw_parts
-from fclip.data.media.files import is_video
+from fclip.data.media.files import is_hidden, is_video
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip
 from fclip.registry import register
@@ -25,6 +25,8 @@ _CREMA = re.compile(r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{
 _RAVDESS = re.compile(
     r"(?P<modality>\d\d)-(?P<channel>\d\d)-(?P<emotion>\d\d)-(?P<level>\d\d)-(?P<sentence>\d\d)-\d\d-(?P<actor>\d\d)"
 )
+
+Member = tuple[Path, re.Match[str]]  # a video, and what its name says
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def read_crema_d(source: Path, options: ActedOptions) -> Dataset:
     """CREMA-D (Cao et al., 2014): `VideoFlash/1001_DFA_ANG_XX.flv`; five actor-disjoint folds drawn with the seed."""
     facts = published_facts("crema-d")
     folder = first_existing(source, [options.media] if options.media else facts["media"], "the folder of videos")
-    return _actor_folds("crema-d", source, facts, list(_videos(folder, _CREMA)), options, "all")
+    found, remarks = _videos(folder, _CREMA)
+    return _actor_folds("crema-d", source, facts, *_one_each(found, remarks, lambda match: match[0]), options, "all")
 
 
 @register(ActedOptions)
@@ -55,42 +58,57 @@ def read_ravdess(source: Path, options: ActedOptions) -> Dataset:
     channel = options.media or "speech"
     if channel not in facts["channels"]:
         raise UsageError(f"--media {channel}: give one of {', '.join(facts['channels'])} for ravdess")
-    chosen: dict[str, tuple[Path, re.Match[str]]] = {}
-    for path, match in _videos(source, _RAVDESS):
-        if match["channel"] == facts["channels"][channel] and match["modality"] in ("01", "02"):
-            performance = match[0][3:]
-            if performance not in chosen or match["modality"] < chosen[performance][1]["modality"]:
-                chosen[performance] = (path, match)
-    members = [chosen[performance] for performance in sorted(chosen)]
-    return _actor_folds("ravdess", source, facts, members, options, channel)
+    found, remarks = _videos(source, _RAVDESS)
+    wanted = [
+        member
+        for member in sorted(found, key=lambda member: (member[1]["modality"], member[0]))  # with sound first
+        if member[1]["channel"] == facts["channels"][channel] and member[1]["modality"] in ("01", "02")
+    ]
+    with_sound = {match[0][3:] for _, match in wanted if match["modality"] == "01"}
+    members = [(path, match) for path, match in wanted if match["modality"] == "01" or match[0][3:] not in with_sound]
+    members, remarks = _one_each(members, remarks, lambda match: match[0][3:])
+    members.sort(key=lambda member: member[1][0][3:])
+    return _actor_folds("ravdess", source, facts, members, remarks, options, channel)
 
 
-def _videos(folder: Path, pattern: re.Pattern[str]) -> Iterator[tuple[Path, re.Match[str]]]:
-    """Video files below a folder whose name matches, in order of their paths."""
+def _videos(folder: Path, pattern: re.Pattern[str]) -> tuple[list[Member], list[str]]:
+    """The videos below a folder whose name matches, in order of their paths; and a line about the others."""
+    found, others = [], []
     for path in sorted(folder.rglob("*")):
-        match = pattern.fullmatch(path.stem)
-        if match and is_video(path.name):
-            yield path, match
+        if is_video(path.name) and not any(is_hidden(name) for name in path.relative_to(folder).parts):
+            match = pattern.fullmatch(path.stem)
+            if match:
+                found.append((path, match))
+            else:
+                others.append(path.relative_to(folder).as_posix())
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return found, [f"not read, as it is not named as in the release: {others[0]}{more}"] if others else []
 
 
-def _check_fetched(path: Path) -> None:
-    """CREMA-D is a git-lfs repository: without `git lfs pull` the videos are short texts."""
-    with path.open("rb") as file:
-        if file.read(20).startswith(b"version https://git-"):
-            raise FclipError(f"{path}: a git-lfs pointer, not the video; fetch the videos with: git lfs pull")
+def _one_each(
+    found: Sequence[Member], remarks: Sequence[str], name: Callable[[re.Match[str]], str]
+) -> tuple[list[Member], list[str]]:
+    """The first video of each performance, and a line about each that is there twice."""
+    chosen: dict[str, Member] = {}
+    told = list(remarks)
+    for path, match in found:
+        first = chosen.setdefault(name(match), (path, match))[0]
+        if first is not path:
+            told.append(f"comes twice: {match[0]} ({first}, which is taken, and {path})")
+    return list(chosen.values()), told
 
 
 def _actor_folds(
     name: str,
     source: Path,
     facts: dict[str, Any],
-    members: list[tuple[Path, re.Match[str]]],
+    members: list[Member],
+    remarks: list[str],
     options: ActedOptions,
     table: str,
 ) -> Dataset:
     if not members:
         raise FclipError(f"{source}: no videos named as in the release of {name} below this folder")
-    _check_fetched(members[0][0])
     codes: dict[str, str] = facts["codes"]
     for path, match in members:
         if match["emotion"] not in codes:
@@ -114,4 +132,4 @@ def _actor_folds(
         )
         for key, (path, match), label, part in zip(keys, members, labels, parts, strict=True)
     ]
-    return Dataset(name, source, tuple(facts["classes"]), clips, folds, published=f"{name}/{table}")
+    return Dataset(name, source, tuple(facts["classes"]), clips, folds, published=f"{name}/{table}", remarks=remarks)

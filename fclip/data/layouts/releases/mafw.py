@@ -15,7 +15,7 @@ from fclip.data.layouts.base import (
     published_facts,
 )
 from fclip.data.layouts.labels import match_label
-from fclip.data.layouts.official import (
+from fclip.data.layouts.releases.official import (
     Entry,
     Lists,
     OfficialOptions,

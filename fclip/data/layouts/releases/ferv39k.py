@@ -11,7 +11,7 @@ from fclip.data.layouts.base import (
     published_facts,
 )
 from fclip.data.layouts.labels import match_label
-from fclip.data.layouts.official import Entry, Lists, OfficialOptions, assemble, indexed_lists, media_folder
+from fclip.data.layouts.releases.official import Entry, Lists, OfficialOptions, assemble, indexed_lists, media_folder
 from fclip.data.layouts.tables import read_lines
 from fclip.errors import FclipError
 from fclip.registry import register

@@ -1,0 +1,1 @@
+"""A user's own clips: in folders, or in a list."""
