@@ -359,6 +359,42 @@ def test_states_that_do_not_fit_are_refused(
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("wrappers", "prefix"),
+    [
+        ((), "module."),
+        (("state_dict",), "_orig_mod."),
+        (("state_dict",), "model."),
+        (("model",), "_orig_mod.module."),
+        (("model_state_dict",), "module._orig_mod.model.backbone."),
+        (("ema",), ""),
+        (("state_dict", "model"), "net."),
+        (("model_ema", "state_dict"), "module."),
+    ],
+)
+def test_what_training_loops_wrap_around_a_model_is_taken_off(
+    tmp_path: Path, clip_state: dict[str, Tensor], wrappers: tuple[str, ...], prefix: str
+) -> None:
+    """Wrappers and prefixes in any nesting: the same tensors, and all else is ballast."""
+    tree: dict[str, Any] = {prefix + name: tensor for name, tensor in clip_state.items()}
+    for name in reversed(wrappers):
+        tree = {"epoch": 3, name: tree, "optimizer": {"lr": 0.1}}
+    torch.save(tree, tmp_path / "a.pth")
+    report = convert(tmp_path / "a.pth", tmp_path / "out.safetensors", "openai")
+    assert set(report.taken) == set(clip_state)
+    plain = load_file(tmp_path / "out.safetensors")
+    assert all(torch.equal(plain[name], tensor) for name, tensor in clip_state.items())
+
+
+def test_compiled_parts_and_unknown_prefixes(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
+    """torch.compile of a part marks its names in the middle; a prefix that nobody knows is named."""
+    torch.save({k.replace("visual.", "visual._orig_mod."): v for k, v in clip_state.items()}, tmp_path / "a.pth")
+    assert len(convert(tmp_path / "a.pth", tmp_path / "a.safetensors", "openai").taken) == len(clip_state)
+    torch.save({"state_dict": {"student.clip." + k: v for k, v in clip_state.items()}}, tmp_path / "b.pth")
+    with pytest.raises(FclipError, match=rf"the names in the file begin with student\. \({len(clip_state)}\)"):
+        convert(tmp_path / "b.pth", tmp_path / "b.safetensors", "openai")
+
+
 def test_an_archive_of_another_model_is_refused(tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor]) -> None:
     states = {
         "openai": clip_state,

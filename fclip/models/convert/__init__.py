@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fclip
-from fclip.errors import UsageError
+from fclip.errors import FclipError, UsageError
 from fclip.registry import CONVERTERS
 
 WEIGHTS_FORMAT = "fclip-weights-1"
@@ -38,13 +38,18 @@ def convert(src: str | Path, out: str | Path, kind: str, **options: Any) -> Conv
     """
     from fclip.models.checkpoint import FORMAT
     from fclip.models.convert.archive import open_archive
+    from fclip.models.convert.source import WrongNames, name_beginnings
     from fclip.tensors import write_tensors
 
     src, out = Path(src), Path(out)
     values = CONVERTERS.make_options(kind, options)
     if out.exists() and src.exists() and out.samefile(src):
         raise UsageError(f"{out}: would replace its own source; give another output file")
-    found = CONVERTERS.find(kind)(open_archive(src), values)
+    archive = open_archive(src)
+    try:
+        found = CONVERTERS.find(kind)(archive, values)
+    except WrongNames as error:
+        raise FclipError(f"{error}; the names in the file begin with {name_beginnings(archive)}") from error
     with src.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     metadata = {

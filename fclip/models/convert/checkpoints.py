@@ -16,6 +16,7 @@ from fclip.models.convert.options import PromptOptions, TrainedOptions
 from fclip.models.convert.source import (
     Converted,
     Stored,
+    WrongNames,
     clip_shapes,
     find_clip,
     find_state,
@@ -178,7 +179,7 @@ def _metadata(
 def _refuse_others(archive: Archive, state: Stored, known: tuple[str, ...]) -> None:
     other = sorted(name for name in state if not name.startswith(known))
     if other:
-        raise FclipError(f"{archive.path}: has {len(other)} tensor(s) of another model: {', '.join(other[:3]):.200}")
+        raise WrongNames(f"{archive.path}: has {len(other)} tensor(s) of another model: {', '.join(other[:3]):.200}")
 
 
 def _check_prompt(prompt: Stored, shapes: dict[str, tuple[int, ...]], what: str) -> Stored:

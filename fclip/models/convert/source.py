@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,13 @@ from fclip.errors import FclipError
 from fclip.models.backbone.clip import OPENAI_NAMES, clip_config
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.pickles import StoredTensor
+
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params"),
+    *("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "params_ema", "shadow_params"),
+)
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "ema_model.")
+_INSIDE = r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 
 Stored = dict[str, StoredTensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -32,25 +41,49 @@ class Converted:
     missing: list[str] = field(default_factory=list)
 
 
-def find_state(archive: Archive, wrappers: Iterable[str] = ("state_dict",)) -> tuple[Stored, list[str]]:
-    """The state dict of a checkpoint and the wrapper's other fields, which are ballast (optimizer, recorder, epoch).
+class WrongNames(FclipError):
+    """The names in a file are not those of the model; `convert` adds how they begin."""
 
-    Looks under the given `wrappers` names, else takes the whole file; a `module.` that all names carry (DataParallel)
-    is cut. Raises FclipError if there is no dict of tensors.
+
+def find_state(archive: Archive, wrappers: Iterable[str] = ()) -> tuple[Stored, list[str]]:
+    """The state dict of a checkpoint and the wrappers' other fields, which are ballast (optimizer, recorder, epoch).
+
+    Looks under `wrappers` and the names that training loops use (state_dict, model_state_dict, model, ema ...), in any
+    nesting; what such loops put before all names is cut (`module.`, `_orig_mod.`, `model.`, `backbone.`), and what
+    torch.compile and FSDP put between them. Raises FclipError if there is no dict of tensors.
     """
     tree, ballast = archive.tree, []
-    wrapper = next((name for name in wrappers if isinstance(tree, dict) and isinstance(tree.get(name), dict)), None)
-    if wrapper is not None:
-        ballast = [str(name) for name in tree if name != wrapper]
-        tree = tree[wrapper]
+    while (name := _wrapper(tree, (*wrappers, *_WRAPPERS))) is not None:
+        ballast += [str(other) for other in tree if other != name]
+        tree = tree[name]
     if not isinstance(tree, dict) or not tree or not all(isinstance(name, str) for name in tree):
         raise FclipError(f"{archive.path}: holds no state dict (a dict of tensors by name)")
     odd = [name for name, value in tree.items() if not isinstance(value, StoredTensor)]
     if odd:
         raise FclipError(f"{archive.path}: {odd[0]:.60} is no tensor; this is not the state dict of a known model")
-    if all(name.startswith("module.") for name in tree):
-        tree = {name.removeprefix("module."): tensor for name, tensor in tree.items()}
-    return tree, ballast
+    return _plain_names(tree), ballast
+
+
+def _wrapper(tree: Any, names: Iterable[str]) -> str | None:
+    """The first of these names under which a dict has another one; None for a state dict."""
+    return next((name for name in names if isinstance(tree, dict) and isinstance(tree.get(name), dict)), None)
+
+
+def _plain_names(state: Stored) -> Stored:
+    """The tensors without what wrappers of modules put into all their names."""
+    shorter = {re.sub(_INSIDE, "", name): tensor for name, tensor in state.items()}
+    if len(shorter) == len(state):
+        state = shorter
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) and n != p for n in state)), None):
+        state = under(state, prefix)
+    return state
+
+
+def name_beginnings(archive: Archive) -> str:
+    """How the names in a checkpoint begin, with their numbers: "model. (302), criterion. (1)"."""
+    state, _ = find_state(archive)
+    counts = Counter(name.split(".")[0] + ("." if "." in name else "") for name in state)
+    return ", ".join(f"{name} ({count})" for name, count in counts.most_common(8)) + (" ..." if len(counts) > 8 else "")
 
 
 def under(state: Stored, prefix: str) -> Stored:
@@ -63,7 +96,7 @@ def require(state: Mapping[str, StoredTensor], shapes: Shapes, what: str) -> Non
     for problem, names in (("lacks", shapes.keys() - state.keys()), ("has unexpected", state.keys() - shapes.keys())):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise FclipError(f"{what}: {problem} {len(names)} tensor(s): {shown:.200}")
+            raise WrongNames(f"{what}: {problem} {len(names)} tensor(s): {shown:.200}")
     for name, shape in shapes.items():
         if state[name].shape != shape:
             raise FclipError(f"{what}: {name} has shape {state[name].shape}, expected {shape}")
@@ -103,4 +136,4 @@ def find_clip(visual: Mapping[str, StoredTensor], where: Path) -> str:
         tokens = (vision["image_size"] // patch) ** 2 + 1
         if [visual[k].shape for k in keys if k in visual] == [(width, 3, patch, patch), (tokens, width), (width,)]:
             return name
-    raise FclipError(f"{where}: holds no image tower of a known CLIP ({', '.join(OPENAI_NAMES)}); wrong --from?")
+    raise WrongNames(f"{where}: holds no image tower of a known CLIP ({', '.join(OPENAI_NAMES)}); wrong --from?")
