@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fclip.report.fonts import fonts_for
+
 WIDTH = 4.4  # inches
 FOREGROUND = "#010203"  # stands for the text's colour in SVG
 # Okabe and Ito's colours, told apart by colour-blind readers and legible on white and black, less the yellow
@@ -60,10 +62,20 @@ class Canvas:
         return text.replace(FOREGROUND, "currentColor").strip()
 
     def png(self) -> bytes:
-        """The figure as PNG on white; the same figure gives the same bytes."""
+        """The figure as PNG on white, in fonts that have its letters; the same figure gives the same bytes."""
+        self._choose_fonts()
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
         return buffer.getvalue()
+
+    def _choose_fonts(self) -> None:
+        """Give texts beyond Latin a font that has their letters (in an SVG the browser does that)."""
+        from matplotlib.text import Text
+
+        texts: list[Text] = [text for text in self.figure.findobj(Text) if not text.get_text().isascii()]
+        if texts and len(fonts := fonts_for(text.get_text() for text in texts)) > 1:
+            for text in texts:
+                text.set_fontfamily([family for family, _ in fonts])
 
 
 @contextmanager

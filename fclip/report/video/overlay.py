@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw
+    from PIL import ImageDraw, ImageFont
 
 PANEL, LINE, STRIP = 150, 14, 36  # pixels, at the least: width of the bars' panel, height of a text line, of a timeline
 MOST_STRIPS, MOST_BARS = 6, 3  # faces that have a timeline; faces that have bars
@@ -41,19 +41,31 @@ class FaceMarks:
     landmarks: np.ndarray | None = None
 
 
+def _font(names: Sequence[str], size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, or one that has the letters of these names."""
+    from PIL import ImageFont
+
+    from fclip.report.fonts import fonts_for
+
+    if all(name.isascii() for name in names):
+        return ImageFont.load_default(size)
+    (_, usual), *others = fonts_for([*names, "0123456789.% face"])
+    return ImageFont.truetype(str(others[-1][1] if others else usual), size)
+
+
 class Overlay:
     """Draws frames of one video; `series` {number of the face: FaceSeries}, seconds of the video, frame (H, W)."""
 
     def __init__(
         self, classes: Sequence[str], series: Mapping[int, FaceSeries], seconds: float, size: tuple[int, int]
     ) -> None:
-        from PIL import Image, ImageColor, ImageDraw, ImageFont
+        from PIL import Image, ImageColor, ImageDraw
 
         self.classes, self.series, self.seconds = list(classes), dict(series), max(seconds, 1e-6)
         self.colours = [ImageColor.getrgb(f"hsl({360 * i // len(classes)}, 60%, 55%)") for i in range(len(classes))]
         height, width = size
         self.width, self.panel, self.line = width, max(PANEL, width // 3), max(LINE, width // 40)
-        self.strip, self.font = max(STRIP, width // 16), ImageFont.load_default(0.72 * self.line)
+        self.strip, self.font = max(STRIP, width // 16), _font(classes, 0.72 * self.line)
         self.top = max(height, self.line * (len(classes) + 1))
         shown = list(self.series)[:MOST_STRIPS]
         self._blank = Image.new("RGB", (width + self.panel, self.top + (self.strip + 4) * len(shown) + self.line), DARK)
