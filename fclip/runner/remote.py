@@ -1,18 +1,26 @@
-"""Shards and packed folders behind fsspec URLs (s3://, gs://, https://): fetched into a cache when first used."""
+"""What lies behind fsspec URLs (s3://, gs://, https://): shards and packed folders are fetched into a cache when first
+used, videos into a temporary file for as long as they are read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
-from fclip.errors import FclipError
+from fclip.errors import ClipFailure, FclipError, one_line
 from fclip.files import atomic_write, sha256_file
 from fclip.runner.commit import Manifest, parse_sealed
 
+MOST_BYTES = 8 << 30  # of a video behind a URL
 CACHE_VARIABLE = "FCLIP_CACHE"
 _FETCH_ERRORS = (OSError, ValueError, ImportError, RuntimeError)
 
@@ -60,6 +68,56 @@ def local_folder(folder: str | Path) -> Path:
     except (*_FETCH_ERRORS, RecursionError) as error:
         raise FclipError(f"{url}: no packed folder that can be fetched ({error!r})") from error
     return copy
+
+
+@contextmanager
+def fetched(source: str | Path, most: int = MOST_BYTES) -> Iterator[Path]:
+    """A source as a file on this machine: a path as it is, a URL as a copy that is deleted afterwards.
+
+    Raises ClipFailure if it cannot be fetched or is larger than `most` bytes, and as local_shard for pipes.
+    """
+    url = str(source)
+    if not is_url(url):
+        yield Path(source)
+        return
+    system, path = _open_system(url)
+    with tempfile.TemporaryDirectory(prefix="fclip-") as folder:
+        copy = Path(folder) / url_name(url)
+        errors: tuple[type[Exception], ...] = (*_FETCH_ERRORS, *_http_errors())
+        try:
+            with system.open(path, "rb") as remote, copy.open("wb") as file:
+                while block := remote.read(1 << 20):
+                    file.write(block)
+                    if file.tell() > most:
+                        raise ClipFailure(f"{url}: over {most >> 30} GiB; download it and give the file")
+        except errors as error:
+            raise ClipFailure(f"{url}: cannot be fetched ({first_line_of(error)})") from error
+        yield copy
+
+
+def _http_errors() -> tuple[type[Exception], ...]:
+    """What a web server's refusal is raised as, where URLs of that kind can be opened at all."""
+    try:
+        from aiohttp import ClientError
+    except ImportError:
+        return ()
+    return (ClientError,)
+
+
+def first_line_of(error: BaseException) -> str:
+    """An error's text on one line, or its type's name."""
+    return one_line(str(error)) or type(error).__name__
+
+
+def url_name(url: str) -> str:
+    """The file name in a URL, without its query; one that a disk can hold."""
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    return re.sub(r"[^\w.-]", "_", name)[-100:] or "source"
+
+
+def local_name(place: str) -> str:
+    """A file:// URL as a path; anything else as it is."""
+    return url2pathname(urlsplit(place).path) if place.lower().startswith("file://") else place
 
 
 def is_url(place: str) -> bool:

@@ -15,16 +15,22 @@ from fclip.data.media.files import is_hidden, is_video
 from fclip.data.media.images import list_frames
 from fclip.errors import FclipError, UsageError
 from fclip.records import make_key
+from fclip.runner.remote import is_url, local_name, url_name
 
 
-def find_sources(names: Sequence[str]) -> Iterator[Path]:
-    """The sources behind file names, patterns (*, ?, **) and folders.
+def find_sources(names: Sequence[str]) -> Iterator[Path | str]:
+    """The sources behind file names, patterns (*, ?, **), folders and URLs; a URL stays text.
 
     In a folder count the video files, at any depth, and every folder of pictures without videos beside them, as one
     source each; hidden and system files do not. A file that is named counts whatever it is. FclipError if there is
-    nothing.
+    nothing, and for a camera or a live stream.
     """
-    for name in names:
+    for name in map(local_name, names):
+        if name.isdecimal() and not Path(name).exists() or name.startswith(_LIVE):
+            raise FclipError(f"{name}: a camera or live stream, which has no end; record first, then give the file")
+        if is_url(name):
+            yield name
+            continue
         paths = [Path(name)] if Path(name).exists() else [Path(p) for p in sorted(glob.glob(name, recursive=True))]
         if not paths:
             raise FclipError(f"{name}: no such file or folder")
@@ -36,6 +42,9 @@ def find_sources(names: Sequence[str]) -> Iterator[Path]:
             if not inside:
                 raise FclipError(f"{path}: no video files and no folders of pictures in it")
             yield from inside
+
+
+_LIVE = ("/dev/video", "rtsp://", "rtsps://", "rtmp://", "udp://", "rtp://", "srt://")
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -53,11 +62,12 @@ def _in_folder(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def output_names(sources: Sequence[Path], suffix: str) -> list[str]:
+def output_names(named: Sequence[Path | str], suffix: str) -> list[str]:
     """A file name for each source, all different, also apart from case: its stem where that is the only one.
 
     Equal stems get as much of the path before them as the sources have in common no longer, as keys of clips do.
     """
+    sources = [source if isinstance(source, Path) else Path(url_name(source)) for source in named]
     stems = [make_key(source.stem) if not source.stem.strip(".") else source.stem for source in sources]
     often = Counter(stem.casefold() for stem in stems)
     places = [source.absolute() for source in sources]
@@ -73,9 +83,9 @@ def output_names(sources: Sequence[Path], suffix: str) -> list[str]:
     return [name + suffix for name in names]
 
 
-def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path | str]) -> None:
     """Raise UsageError if an output is, by name or through links, one of the inputs or a file of an input folder."""
-    given = list(inputs)
+    given = [path for path in inputs if isinstance(path, Path)]
     files, folders = [p for p in given if not p.is_dir()], [p for p in given if p.is_dir()]
     names = {os.path.abspath(path) for path in files} | {os.path.realpath(path) for path in files}
     nodes = {_node(path) for path in files} - {None}

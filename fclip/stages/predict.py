@@ -90,6 +90,7 @@ def run(config: Config) -> StageReport:
         raise UsageError("name at least one video file or folder")
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a face detector: --crop lite or mediapipe")
+    from fclip.runner.remote import fetched
     from fclip.seeing.sources import find_sources, refuse_inputs
 
     sources = list(dict.fromkeys(find_sources(config.videos)))
@@ -105,12 +106,13 @@ def run(config: Config) -> StageReport:
     results: list[Result] = []
     for index, source in enumerate(tqdm(sources, unit="video", disable=len(sources) < 2 or not sys.stderr.isatty())):
         try:
-            windows = predict_video(predictor, source, config)
-            results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
-            report.counts["videos"] += 1
-            if config.render:
-                render(predictor, config, source, windows, drawn[index])
-                report.lines.append(f"rendered: {drawn[index]}")
+            with fetched(source) as path:
+                windows = predict_video(predictor, path, config)
+                results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
+                report.counts["videos"] += 1
+                if config.render:
+                    render(predictor, config, path, windows, drawn[index])
+                    report.lines.append(f"rendered: {drawn[index]}")
         except ClipFailure as failure:
             results.append({"video": str(source), "error": str(failure)})
             report.counts["failed"] += 1
@@ -130,7 +132,7 @@ def run(config: Config) -> StageReport:
     return report
 
 
-def _drawn(render: Path | None, sources: Sequence[Path]) -> list[Path]:
+def _drawn(render: Path | None, sources: Sequence[Path | str]) -> list[Path]:
     """The file for each source's annotated video: --render itself, or one in it; UsageError where that is unclear."""
     from fclip.seeing.sources import output_names
 
@@ -167,7 +169,9 @@ def predict_video(predictor: VideoPredictor, source: Path, config: Config) -> li
     return windows
 
 
-def summarise_video(source: Path, windows: Sequence[Prediction], classes: Sequence[str], all_faces: bool) -> Result:
+def summarise_video(
+    source: Path | str, windows: Sequence[Prediction], classes: Sequence[str], all_faces: bool
+) -> Result:
     """A video's result as JSON values: of its most seen face, of each face with `all_faces`, and of every window."""
     import numpy as np
 

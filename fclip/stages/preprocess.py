@@ -262,16 +262,18 @@ class FramesStage(ShardStage[Config]):
         """Write the shard of `task`; a clip that fails is recorded with its reason."""
         from fclip.data.storage.shards import ShardWriter, frame_sample_fields
         from fclip.records import Clip
+        from fclip.runner.remote import fetched
 
         result = ShardResult()
         with ShardWriter(out) as writer:
             for row in task.payload:
                 clip = Clip(**{k: v for k, v in row.items() if k != "bytes"})
                 try:
-                    samples = [
-                        (sample.key, frame_sample_fields(sample, quality=self.config.quality))
-                        for sample in self.read(clip)
-                    ]
+                    with fetched(clip.source) as path:
+                        samples = [
+                            (sample.key, frame_sample_fields(sample, quality=self.config.quality))
+                            for sample in self.read(clip, path)
+                        ]
                 except ClipFailure as failure:
                     result.failed.append((clip.key, str(failure)))
                     continue
@@ -280,22 +282,24 @@ class FramesStage(ShardStage[Config]):
                     result.ok.append(key)
         return result
 
-    def read(self, clip: Clip) -> Iterator[FrameSample]:
-        """Sample and crop one clip: one sample, or one for each face; raises ClipFailure with the reason."""
+    def read(self, clip: Clip, path: Path) -> Iterator[FrameSample]:
+        """Sample and crop one clip, whose source is at `path`: one sample, or one for each face.
+
+        Raises ClipFailure with the reason.
+        """
         from fclip.data.media.video import Segment
         from fclip.seeing.crops import face_clips
 
         config, every_face = self.config, self.config.all_faces
-        path = Path(clip.source)
         source = Segment(path, *clip.meta["segment"]) if "segment" in clip.meta else path
         for face in face_clips(source, cropping(config), self.backend, every_face):
             key, facts = clip.key, face.facts()
             if every_face and face.track and face.track["of"] > 1:
                 key = f"{clip.key}_face{face.track['number']}"
                 facts["track"] = {"clip": clip.key, **face.track}
-            yield self._sample(clip, key, face, facts)
+            yield self._sample(clip, path, key, face, facts)
 
-    def _sample(self, clip: Clip, key: str, face: FaceClip, facts: dict[str, Any]) -> FrameSample:
+    def _sample(self, clip: Clip, path: Path, key: str, face: FaceClip, facts: dict[str, Any]) -> FrameSample:
         """A face's crops with what the shard's json says about them, and what the detector knows of it."""
         from fclip.records import FrameSample
 
@@ -306,7 +310,7 @@ class FramesStage(ShardStage[Config]):
             "part": clip.part,
             "source": Path(clip.source).name,
             **facts,
-            "sha256": _source_hash(Path(clip.source)),
+            "sha256": _source_hash(path),
             **({"caption": clip.caption} if clip.caption else {}),
             **clip.meta,
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fclip.data.layouts.base import Dataset, Folds
+from fclip.data.media.files import is_archive
 from fclip.errors import FclipError
 from fclip.registry import DATASETS
 
@@ -22,4 +23,6 @@ def open_dataset(name: str, source: Path | str, **options: Any) -> Dataset:
     path = Path(source)
     if not path.exists():
         raise FclipError(f"--source {path}: no such file or folder; give the place where the data set lies")
+    if path.is_file() and is_archive(path.name):
+        raise FclipError(f"--source {path}: an archive; unpack it first, then give the folder")
     return cast(Dataset, read(path, DATASETS.make_options(name, options)))

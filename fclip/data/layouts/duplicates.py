@@ -16,6 +16,7 @@ from fclip.files import atomic_write, sha256_file
 from fclip.records import Clip
 
 Groups = list[list[Clip]]
+_SHOWN = 4
 
 
 def same_content(clips: Sequence[Clip]) -> Groups:
@@ -66,7 +67,8 @@ def duplicate_remarks(groups: Groups, folds: Folds) -> list[str]:
     contrary = [group for group in groups if len({clip.label for clip in group}) > 1]
     others = [group for group in groups if group not in crossing and group not in contrary]
     remarks = [
-        f"the same content {what}: {' = '.join(clip.meta.get('path', clip.key) for clip in found[0])}"
+        f"the same content {what}: {' = '.join(clip.meta.get('path', clip.key) for clip in found[0][:_SHOWN])}"
+        + (f" = {len(found[0]) - _SHOWN} others" if len(found[0]) > _SHOWN else "")
         + (f" and {len(found) - 1} more" if len(found) > 1 else "")
         for found, what in (
             (crossing, "in train and test"),

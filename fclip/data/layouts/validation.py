@@ -14,6 +14,7 @@ from typing import Any
 from fclip.data.layouts.base import Dataset, find_media, published_facts
 from fclip.data.media.files import is_archive, is_pointer
 from fclip.data.media.images import list_frames
+from fclip.runner.remote import is_url
 from fclip.runner.report import class_table
 
 _SHOWN = 20  # names kept of each list of offenders
@@ -131,7 +132,7 @@ def _counts(dataset: Dataset) -> ValidationReport:
 
 def _checks(dataset: Dataset, facts: dict[str, Any]) -> Iterator[tuple[str, Iterable[str], str]]:
     """(name, offenders, text of the error) of each check."""
-    missing = [clip.meta.get("path", clip.source) for clip in dataset.clips if not Path(clip.source).exists()]
+    missing = [clip.meta.get("path", clip.source) for clip in dataset.clips if not _is_there(clip.source)]
     yield "missing_files", missing, "listed but not there"
     pointers = [clip.meta.get("path", clip.source) for clip in dataset.clips if _is_pointer(Path(clip.source))]
     yield "lfs_pointers", pointers, "a git-lfs pointer, not the video (fetch the videos: git lfs pull)"
@@ -163,6 +164,11 @@ def _surplus(dataset: Dataset, published: int) -> list[str]:
     if published and len(found) <= published:
         return []  # releases hold clips without a single label, which no split uses
     return sorted(path.relative_to(dataset.media).as_posix() for path in found if str(path) not in listed)
+
+
+def _is_there(source: str) -> bool:
+    """Whether a source exists; what lies behind a URL is seen when it is fetched."""
+    return is_url(source) or Path(source).exists()
 
 
 def _is_pointer(source: Path) -> bool:

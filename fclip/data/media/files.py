@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -49,9 +50,9 @@ def is_pointer(path: Path) -> bool:
 
 def is_video(name: str | Path) -> bool:
     """Whether a file of this name is read as a video (or GIF)."""
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_picture(name: str | Path) -> bool:
     """Whether a file of this name is read as a picture."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES

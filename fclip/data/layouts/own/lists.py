@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fclip.config import option
 from fclip.data.layouts.base import Dataset, Folds, unique_keys
@@ -18,6 +19,7 @@ from fclip.data.layouts.tables import Rows, read_named
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip, make_key
 from fclip.registry import register
+from fclip.runner.remote import is_url, local_name
 
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?|[.,]\d+)")
 Stretch = tuple[float | None, float | None]
@@ -33,11 +35,11 @@ class CsvOptions(OwnOptions):
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the list: where it stands, its file, its name for keys, and its stretch of the video in seconds."""
+    """A line of the list: where it stands, its file or URL, its name for keys, and its stretch in seconds."""
 
     where: str
     values: dict[str, str]
-    path: Path
+    source: str
     place: str
     stretch: Stretch
 
@@ -62,7 +64,7 @@ def read_csv(source: Path, options: CsvOptions) -> Dataset:
     unused = [*table.unused, *(["fold (part says it)"] if _column(rows, "fold") and _column(rows, "part") else [])]
     remarks = [*([f"not used: {', '.join(unused)}"] if unused else []), *told, *labels.remarks]
     clips = [
-        Clip(key, str(row.path), label, part, row.values.get("caption") or None, _meta(row))
+        Clip(key, row.source, label, part, row.values.get("caption") or None, _meta(row))
         for key, row, label, part in zip(unique_keys(list(map(_name, rows))), rows, labels.of_clips, parts, strict=True)
     ]
     return Dataset(make_key(source.stem), root, labels.classes, clips, folds, remarks=remarks, own=True)
@@ -76,19 +78,22 @@ def _locate(source: Path, lines: Rows, media: Path | None) -> tuple[Path, list[_
     if media is not None and not media.is_dir():
         raise UsageError(f"--media {media}: no such folder; relative file names of the list start from it")
     base = media or source.parent
-    real, rows = base.resolve(), []
+    real, top, rows = base.resolve(), os.path.normpath(base.absolute()), []
     for line, values in lines:
         where, text = f"{source}: line {line}", values["path"].replace("\\", "/")
         if not text.strip() or "\0" in text:
             raise FclipError(f"{where}: empty or unreadable path")
+        stretch = _stretch(values, where)
+        if is_url(values["path"]) and (text := local_name(values["path"])) == values["path"]:
+            rows.append(_Row(where, values, text, f"{top}/{urlsplit(text).netloc}{urlsplit(text).path}", stretch))
+            continue
         named = Path(text)
         path = base / (named.relative_to(real) if named.is_relative_to(real) else named)
-        rows.append(_Row(where, values, path, os.path.normpath(path.absolute()), _stretch(values, where)))
-    top = os.path.normpath(base.absolute())
+        rows.append(_Row(where, values, str(path), os.path.normpath(path.absolute()), stretch))
     if not all(Path(row.place).is_relative_to(top) for row in rows):
         top = os.path.commonpath([os.path.dirname(row.place) for row in rows])
         base = Path(top)
-    return base, [_Row(r.where, r.values, r.path, Path(r.place).relative_to(top).as_posix(), r.stretch) for r in rows]
+    return base, [_Row(r.where, r.values, r.source, Path(r.place).relative_to(top).as_posix(), r.stretch) for r in rows]
 
 
 def _stretch(values: dict[str, str], where: str) -> Stretch:
@@ -118,7 +123,7 @@ def _check_rows(source: Path, rows: Sequence[_Row]) -> None:
         if (known := first.setdefault((row.place, row.stretch), row.where)) != row.where:
             line = known.rpartition(" ")[2]
             raise FclipError(f"{row.where}: {row.values['path']!r} is already listed in line {line}")
-    if not any(row.path.exists() for row in rows):
+    if not any(is_url(row.source) or os.path.exists(row.source) for row in rows):
         more = f" (nor any of {len(rows) - 1} more)" if len(rows) > 1 else ""
         raise FclipError(
             f"{rows[0].where}: {rows[0].values['path']!r}: no such file{more}; relative names start from "
