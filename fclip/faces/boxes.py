@@ -27,6 +27,19 @@ def squares(centres: np.ndarray, sides: np.ndarray) -> np.ndarray:
     return np.concatenate([centres - half, centres + half], axis=1)
 
 
+def within(boxes: np.ndarray, least: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Square boxes (n, 4) made to show the picture alone, as far as they can.
+
+    A square is no larger than the picture's shorter side, but no smaller than `least` (n,), the face, and it is moved
+    inwards; where it is still larger than the picture, it stays in its middle.
+    """
+    centres, sides = centres_and_sides(boxes)
+    sides = np.minimum(sides, np.maximum(least, min(width, height)))  # (n,)
+    size = np.array([width, height], np.float64)
+    reach = np.minimum(sides[:, None], size) / 2  # (n, 2)
+    return squares(np.clip(centres, reach, size - reach), sides)
+
+
 def without_doubles(boxes: np.ndarray, limit: float = 0.4) -> np.ndarray:
     """Boxes (n, 5) with a score, best first, less those that overlap a better one with an IoU above `limit`."""
     return boxes[distinct(boxes, limit)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fclip.errors import ClipFailure
 from fclip.faces.base import FaceDetector, SeeingBackend, check_frames
-from fclip.faces.boxes import MARGIN, centres_and_sides, squares
+from fclip.faces.boxes import MARGIN, centres_and_sides, squares, within
 from fclip.faces.linking import Linker, Summary, Track, scene_cuts, summarise
 from fclip.faces.seen import SeenFace, boxes_of
 from fclip.faces.smoothing import bilateral, median_of_three, seconds_or_default, short_gaps
@@ -47,12 +47,16 @@ class FaceTracker:
     """Follows the faces of a video whose frames come a few at a time; each frame goes to the detector once.
 
     `count` frames were given so far. What `boxes` says of a frame rests on the frames around it that are known and
-    not forgotten, so let some come after it before asking, and keep some before it.
+    not forgotten, so let some come after it before asking, and keep some before it. `inside` keeps the boxes within the
+    picture, as far as the face fits in.
     """
 
-    def __init__(self, detector: FaceDetector, margin: float = MARGIN, smooth: bool = True) -> None:
+    def __init__(
+        self, detector: FaceDetector, margin: float = MARGIN, smooth: bool = True, inside: bool = False
+    ) -> None:
         self.count = 0
-        self._detector, self._margin, self._steady = detector, margin, smooth
+        self._detector, self._margin, self._steady, self._inside = detector, margin, smooth, inside
+        self._size = (0, 0)  # width, height
         self._linker = Linker()
         self._last: Summary | None = None
         self._start = 0  # the first frame that is not forgotten
@@ -65,6 +69,7 @@ class FaceTracker:
         check_frames(frames)
         first = self.count
         self.count += len(frames)
+        self._size = (frames.shape[2], frames.shape[1])
         cuts = scene_cuts(frames, self._last)
         self._last = summarise(frames[-1])
         self._times += (np.arange(first, self.count) / 25 if times is None else np.asarray(times)).tolist()
@@ -133,7 +138,10 @@ class FaceTracker:
         for start, stop in short_gaps(confidence > 0, MAX_GAP):
             filled[start:stop] = True
             confidence[start:stop] = min(confidence[start - 1], confidence[stop]) / 2
-        return squares(centres, self._margin * sides).astype(np.float32), confidence, filled
+        boxes = squares(centres, self._margin * sides)
+        if self._inside:
+            boxes = within(boxes, sides, *self._size)
+        return boxes.astype(np.float32), confidence, filled
 
 
 def find_face_track(

@@ -73,7 +73,7 @@ def face_clips(
             yield FaceClip(whole.frames, whole.times, whole.end, whole.fps, whole.truncated)
             return
         times, places = np.unique(whole.times, return_index=True)  # a short clip repeats its last frame
-        tracker = FaceTracker(detector, cropping.margin)
+        tracker = FaceTracker(detector, cropping.margin, inside=cropping.inside)
         tracker.add(whole.frames if len(times) == len(whole.times) else whole.frames[places], times)
         faces = chosen_faces(tracker.boxes(0, len(times)), len(times), every_face)
         for number, (face, stretch) in enumerate(faces, start=1):

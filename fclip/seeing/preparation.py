@@ -25,13 +25,14 @@ PartT = TypeVar("PartT", "Cropping", "Analysis", "Description")
 @dataclass(frozen=True)
 class Cropping:
     """Sampling and cropping: frames a clip (a number or "all"), side in pixels, detector or "none", the side of the
-    crop / larger extent of the face, JPEG quality of the film strip."""
+    crop / larger extent of the face, JPEG quality of the film strip, whether crops are kept within the picture."""
 
     frames: str = "16"
     size: int = 224
     crop: str = "none"
     margin: float = 1.5
     quality: int = 95
+    inside: bool = False
 
     @property
     def plan(self) -> SamplingPlan:
@@ -67,8 +68,12 @@ class Preparation:
     description: Description | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values; what came later (`inside`) stands in it only where it is not as before, so that the record of
+        a folder that was made before is the same."""
+        value = asdict(self)
+        if self.cropping and not self.cropping.inside:
+            del value["cropping"]["inside"]
+        return value
 
     @classmethod
     def from_dict(cls, value: Any, where: str) -> Preparation:

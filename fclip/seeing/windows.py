@@ -217,7 +217,7 @@ class _Frames:
         self._indices, self._windows = plan_windows(self._video.timeline, cropping.plan, window, stride)
         self._size = None if detector else (cropping.size, cropping.size)
         self._stream = self._video.frames(self._indices.tolist(), self._size)
-        self.tracker = FaceTracker(detector, cropping.margin) if detector else None
+        self.tracker = FaceTracker(detector, cropping.margin, inside=cropping.inside) if detector else None
         self.held: dict[int, np.ndarray] = {}
         self.times = np.zeros(0)
 

@@ -66,6 +66,9 @@ class Config(ShardConfig):
         False, "a clip for every face (KEY_face1, KEY_face2 ...), not only the main one", output=True
     )
     margin: float = option(1.5, "side of the crop / larger extent of the face", output=True)
+    inside: bool = option(
+        False, "keep the crop within the picture, as far as the face fits in (no smeared borders)", output="given"
+    )
     quality: int = option(95, "JPEG quality of the film strips", output=True)
     shard_size: int = option(64, "clips a shard", output=True)
     drop_duplicates: bool = option(False, "of clips with the same content take one only", output="given")
@@ -138,7 +141,7 @@ def cropping(config: Config) -> Cropping:
     """How frames are read and cropped, from the options."""
     from fclip.seeing.preparation import Cropping
 
-    return Cropping(config.frames, config.size, config.crop, config.margin, config.quality)
+    return Cropping(config.frames, config.size, config.crop, config.margin, config.quality, config.inside)
 
 
 def _check_keys(clips: list[Clip]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fclip.config import config_dict
 from fclip.data.storage.parts import FacesPart
 from fclip.data.storage.shards import frame_sample_fields, parse_frame_sample, read_shard
 from fclip.errors import FclipError
@@ -159,3 +160,28 @@ def test_what_is_handed_on_is_what_the_network_sees_in_the_crop(looks, samples):
     looks()
     assert (backend.analyze_seen(crops, clip.times, rows).confidence == 1).all()
     assert looks() == 2, "frames without a row are looked at"
+
+
+def test_a_tight_picture_gets_no_smeared_border(looks, samples, tmp_path):
+    """A picture cut at the face: by default its edge is stretched into the crop, with --inside it is not."""
+    from PIL import Image
+
+    from fclip.seeing.crops import face_clips
+    from fclip.seeing.preparation import Cropping, Preparation
+
+    backend = create_backend("mediapipe")
+    picture = Image.open(samples / "images" / "nasa_astronaut.png").convert("RGB")
+    (box,) = backend.detect(np.asarray(picture)[None])[0][:, :4]
+    tight = picture.crop(tuple(int(v) for v in (*(box[:2] - 8), *(box[2:] + 8))))
+    path = tmp_path / "tight.png"
+    tight.save(path)
+    (usual,), (inside,) = (face_clips(path, Cropping("1", 96, "mediapipe", inside=on), backend) for on in (False, True))
+    side = [float((clip.boxes[:, 2] - clip.boxes[:, 0])[0]) for clip in (usual, inside)]
+    assert side[0] > min(tight.size) and side[1] < side[0]
+    rows = [(np.abs(np.diff(clip.crops[0].astype(int), axis=0)).sum((1, 2)) == 0).sum() for clip in (usual, inside)]
+    assert rows[0] > rows[1] == 0, "rows that repeat the one above"
+    for on in (False, True):  # a folder that was made before keeps its hash, and a packed one its record
+        config = preprocess.Config(dataset="demo7", crop="lite", inside=on)
+        record = Preparation(preprocess.cropping(config)).as_dict()
+        assert ("inside" in config_dict(config, output_only=True)) == ("inside" in record["cropping"]) == on
+        assert Preparation.from_dict(record, "here").cropping == preprocess.cropping(config)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fclip.errors import ClipFailure
-from fclip.faces.boxes import intersection_over_union, without_doubles
+from fclip.faces.boxes import intersection_over_union, within, without_doubles
 from fclip.faces.crop import crop_faces
 from fclip.faces.linking import link, scene_cuts
 from fclip.faces.smoothing import bilateral
@@ -202,3 +202,12 @@ def test_smoothed_track() -> None:
     assert error < 0.6 * before
     assert not smooth.landmarks[20].any() and smooth.landmarks.dtype == np.float32
     assert smooth_track(track, strength=0) is track
+
+
+def test_crops_are_kept_within_the_picture_as_far_as_the_face_fits_in():
+    squares = np.array([[-20, 10, 80, 110], [-30, -10, 170, 190], [40, 40, 60, 60], [-70, -60, 130, 140]], np.float64)
+    kept = within(squares, np.array([60.0, 90.0, 10.0, 150.0]), 160, 120)
+    assert kept[0].tolist() == [0, 10, 100, 110], "moved inwards"
+    assert kept[1].tolist() == [10, 0, 130, 120], "no larger than the picture, and where it was"
+    assert kept[2].tolist() == [40, 40, 60, 60]
+    assert kept[3].tolist() == [0, -15, 150, 135], "never smaller than the face: as much beyond on both sides"
