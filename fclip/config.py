@@ -135,6 +135,7 @@ class CommonConfig(Config):
     overwrite: bool = option(False, "replace existing output made with another configuration")
     dry_run: bool = option(False, "print the resolved configuration and stop")
     json: bool = option(False, "print the result as JSON on stdout")
+    quiet: bool = option(False, "print errors only (and the result with --json); no notes, no progress")
     verbose: bool = option(False, "log more and show tracebacks", flag="-v")
 
 

@@ -107,6 +107,13 @@ class Registry:
         thing = self.find(name)
         return getattr(thing.func if isinstance(thing, partial) else thing, what, usual)
 
+    def best(self) -> str:
+        """The first name that would run as things are; FclipError if there is none."""
+        found = next((row["name"] for row in self.table() if row["state"] == "ready"), None)
+        if found is None:
+            raise FclipError(f"no {self.kind} is ready to run; see what each needs with: list")
+        return found
+
     def weights(self, name: str) -> str:
         """What the thing of this name needs of fclip.catalogue; "" for nothing, and for things of other packages."""
         row = self._row(name)

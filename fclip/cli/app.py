@@ -20,6 +20,7 @@ from fclip.config import Config, choosers, config_dict, field_types, resolve, un
 from fclip.errors import EXIT_FAILED, FclipError, UsageError, one_line
 from fclip.interrupts import EXIT_INTERRUPTED, interruptible, was_interrupted
 from fclip.runner.report import StageReport
+from fclip.runner.workspace import place_options
 
 # Order of the pipeline; each module has Config (options; its docstring is the help), run(config) -> StageReport.
 COMMANDS = {
@@ -37,8 +38,22 @@ COMMANDS = {
     "inspect": "fclip.stages.inspect",
     "convert": "fclip.stages.convert",
     "fetch": "fclip.cli.fetch",
+    "doctor": "fclip.cli.doctor",
 }
 
+
+# What usually follows; the first step of all is `synth`, or `preprocess` of one's own clips.
+NEXT = {
+    "synth": "preprocess",
+    "preprocess": "face-analyze",
+    "face-analyze": "caption",
+    "caption": "refine",
+    "refine": "pack",
+    "pack": "train",
+    "train": "eval",
+    "eval": "report",
+    "zeroshot": "report",
+}
 
 _WRONG_USE: Any = typer.BadParameter.__base__  # typer's usage error has no public name of its own
 
@@ -70,7 +85,6 @@ app = typer.Typer(
     name="fclip",
     help="Dynamic facial expression recognition with vision-language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
@@ -90,20 +104,23 @@ def _options(
     """Dynamic facial expression recognition with vision-language models."""
 
 
-def _log_to_stderr(verbose: bool) -> None:
-    """Show fclip's warnings; with `verbose` its notes too, and what the libraries log."""
+def _log_to_stderr(verbose: bool, quiet: bool) -> None:
+    """Show fclip's warnings; with `verbose` its notes too, and what the libraries log; with `quiet` nothing of that."""
     handler = logging.StreamHandler(sys.stderr)
     if not verbose:
         handler.addFilter(logging.Filter("fclip"))
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its own handler logs every retry
-    level = logging.INFO if verbose else logging.WARNING
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # read by tqdm when it is imported, here and in worker processes
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=level, handlers=[handler], format="fclip: %(message)s")
 
 
 def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) -> None:
     """Resolve the configuration, run the stage and print its report; every error ends as one line."""
     verbose = bool(flags.get("verbose"))
-    _log_to_stderr(verbose)
+    quiet = bool(flags.get("quiet"))
+    _log_to_stderr(verbose, quiet)
     try:
         with interruptible():
             config = resolve(
@@ -117,8 +134,15 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
                 typer.echo(json.dumps(listing.as_dict(), indent=1) if config.json else "\n".join(listing.lines))
                 return
             report = module.run(config)
-            typer.echo(json.dumps(report.as_dict(), indent=1) if config.json else report.as_text())
             code = report.exit_code
+            if config.json:
+                typer.echo(json.dumps(report.as_dict(), indent=1))
+            elif not quiet:
+                typer.echo(report.as_text())
+                if command in NEXT and not code:
+                    typer.echo(f"next: fclip {NEXT[command]}{place_options(config, report.out)}")
+            elif code:
+                typer.echo("\n".join(f"fclip {command}: {line}" for line in report.lines), err=True)
     except BrokenPipeError:
         os._exit(EXIT_FAILED)
     except (Exception, KeyboardInterrupt) as error:

@@ -19,6 +19,7 @@ from fclip.errors import FclipError, MissingOutput
 from fclip.files import sha256_file
 from fclip.records import CaptionSource, CheckpointInfo
 from fclip.runner.pointer import WEIGHTS, read_pointer
+from fclip.runner.workspace import first_command
 from fclip.schema import parse_record, read_record
 from fclip.tensors import read_header
 
@@ -44,7 +45,7 @@ def find_evaluated(config: CommonConfig, runs: tuple[str, ...]) -> list[Evaluate
             log.warning("left out: %s", error)
     found = [each for each in found if config.dataset in (None, each.result.dataset)]
     if not found:
-        raise MissingOutput(config.root / "runs" / "*" / "eval", "eval")
+        raise MissingOutput(config.root / "runs" / "*" / "eval", first_command(config, "eval"))
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from fclip.config import ShardConfig
 from fclip.errors import FclipError
 from fclip.runner.hashes import Hashed, hash_file
+from fclip.runner.progress import progress_bar
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
 from fclip.runner.verify import verify_file
 
@@ -31,17 +32,15 @@ class Done:
 
 
 def process_all(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[Done]:
-    """Yield what was done, shard by shard, with one progress bar on stderr; `workers` 0: one per CPU core."""
-    import sys
-
-    from tqdm import tqdm
-
+    """Yield what was done, shard by shard, with progress in clips on stderr; `workers` 0: one per CPU core."""
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     run = _in_process(stage, tasks, out) if workers <= 1 else _in_pool(stage, tasks, out, workers)
-    with _one_thread(), tqdm(total=len(tasks), desc=stage.name, unit="shard", disable=not sys.stderr.isatty()) as bar:
+    total, failed = sum(task.clips for task in tasks), 0
+    with _one_thread(), progress_bar(total or len(tasks), stage.name, "clip" if total else "shard") as bar:
         for done in run:
-            bar.update()
-            bar.set_postfix(ok=len(done.result.ok), failed=len(done.result.failed), refresh=False)
+            failed += len(done.result.failed)
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update(done.task.clips if total else 1)
             yield done
 
 

@@ -15,11 +15,13 @@ ConfigT = TypeVar("ConfigT", bound=ShardConfig)
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One unit of work: `inputs` are the files it reads, `payload` anything picklable that the stage needs."""
+    """One unit of work: `inputs` are the files it reads, `payload` anything picklable that the stage needs; `clips` how
+    many it holds, for the progress, 0 where that is not known."""
 
     stem: str
     inputs: tuple[Path, ...] = ()
     payload: Any = None
+    clips: int = 0
 
 
 @dataclass

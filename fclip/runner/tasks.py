@@ -24,7 +24,8 @@ def shard_tasks(folder: Path, suffix: str, stage: str, config: ShardConfig) -> l
     for path, samples in list_shards(folder, suffix, stage, config.max_failed):
         if left is not None and left <= 0:
             break
-        tasks.append(ShardTask(path.stem, (path,), None if left is None else left))
+        clips = samples or 0
+        tasks.append(ShardTask(path.stem, (path,), left, clips if left is None else min(left, clips)))
         if left is not None:
             left -= samples if samples is not None else left
     return tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fclip.runner.folder import CONFIG
 from fclip.runner.verify import STAGE_FOLDERS, read_manifest
 
 DEFAULT_MAX_FAILED = 0.05
+BUILT_IN = ("demo7", "demo11")  # their source lies in the workspace: fclip synth makes it
 
 
 def find_dataset(config: CommonConfig) -> str:
@@ -27,7 +29,7 @@ def find_dataset(config: CommonConfig) -> str:
         return names[0]
     if not names:
         raise UsageError(
-            f"{config.root}: holds no data set; name one with --dataset, or make one: fclip synth --dataset demo7"
+            f"{config.root}: holds no data set; name one with --dataset, or make one: fclip synth{_root(config)}"
         )
     raise UsageError(f"{config.root}: holds several data sets ({', '.join(names)}); choose one with --dataset")
 
@@ -49,9 +51,52 @@ def require_folder(folder: str | Path, stage: str, config: CommonConfig) -> Path
 
     folder = local_folder(folder)
     if not folder.is_dir():
-        name = f" --dataset {config.dataset}" if config.dataset else ""
-        raise MissingOutput(folder, f"{STAGE_FOLDERS[stage]}{name}")
+        raise MissingOutput(folder, first_command(config, STAGE_FOLDERS[stage]))
     return folder
+
+
+def first_command(config: CommonConfig, wanted: str) -> str:
+    """What to run first so that `wanted` can run in the end: the command of the first stage that has no output yet.
+
+    A data set whose source does not lie in the workspace begins with preprocess, and needs its --source.
+    """
+    try:
+        dataset = find_dataset(config)
+    except UsageError:
+        if _several(config):
+            return wanted  # which one is meant is for the user to say
+        return f"synth{_root(config)}"
+    folder, steps = config.root / dataset, list(STAGE_FOLDERS.items())
+    if dataset not in BUILT_IN:
+        steps = steps[1:]
+    names = [command for _, command in steps]
+    steps = steps[: names.index(wanted) + 1] if wanted in names else steps
+    first = next((command for stage, command in steps if not (folder / stage).is_dir()), wanted)
+    if first == "eval" and not any((config.root / "runs").glob("*/LAST")):
+        first = "train"
+    named = f" --dataset {dataset}" if config.dataset else ""
+    source = " --source FOLDER" if first == "preprocess" and dataset not in BUILT_IN else ""
+    return f"{first}{_root(config)}{named}{source}"
+
+
+def place_options(config: CommonConfig, out: Path | None) -> str:
+    """The options with which the next command works in the same place: --root and --dataset, where they are needed."""
+    dataset = config.dataset if _several(config) else None
+    if dataset and out is not None and out.parent.parent == config.root and out.name in STAGE_FOLDERS:
+        dataset = out.parent.name  # it may have a name of its own
+    return f"{_root(config)}{f' --dataset {dataset}' if dataset else ''}"
+
+
+def _several(config: CommonConfig) -> bool:
+    """Whether the workspace holds more than one data set."""
+    folders = {path.parent for stage in STAGE_FOLDERS for path in config.root.glob(f"*/{stage}")}
+    return len(folders) > 1
+
+
+def _root(config: CommonConfig) -> str:
+    """--root as the next command needs it: not where it is as usual, or in the environment."""
+    usual = config.root in (CommonConfig.root, Path(os.environ.get("FCLIP_ROOT", CommonConfig.root)))
+    return "" if usual else f" --root {config.root}"
 
 
 def stage_output(config: ShardConfig, stage: str) -> Path:

@@ -68,7 +68,7 @@ def run(config: Config) -> StageReport:
     tasks = shard_tasks(folder, ".tar", "frames", config)
     if stage.backend.needs_faces:
         faces = faces_folder(config)
-        tasks = [ShardTask(t.stem, (*t.inputs, faces / f"{t.stem}.h5"), t.payload) for t in tasks]
+        tasks = [dataclasses.replace(t, inputs=(*t.inputs, faces / f"{t.stem}.h5")) for t in tasks]
         missing = [t.inputs[1] for t in tasks if not t.inputs[1].is_file()]
         if missing:
             raise FclipError(f"{missing[0]}: no face analysis of this shard; run: fclip face-analyze")

@@ -12,7 +12,7 @@ from fclip.data.storage.folds import data_hash
 from fclip.engine.fetching import provide_for
 from fclip.errors import FclipError, MissingOutput, UsageError
 from fclip.runner.report import StageReport
-from fclip.runner.workspace import features_folder, find_dataset, require_folder
+from fclip.runner.workspace import features_folder, find_dataset, first_command, require_folder
 
 if TYPE_CHECKING:
     from fclip.engine.evaluate.aggregate import Evaluated
@@ -146,7 +146,7 @@ def find_runs(config: Config) -> list[Path]:
             else:
                 log.warning("%s: training is not finished; name it to evaluate its last checkpoint", folder)
     if not found:
-        raise MissingOutput(config.root / "runs", "train")
+        raise MissingOutput(config.root / "runs", first_command(config, "train"))
     return found
 
 

@@ -38,12 +38,13 @@ class Config(ShardConfig):
     installed. Clips that preprocess has cropped with the same mediapipe are not looked at again: what it saw is in the
     shards.
 
-    Example:  fclip face-analyze --backend lite
+    Example:  fclip face-analyze
+              fclip face-analyze --backend lite
     """
 
-    backend: str = option(
-        "facexformer",
-        "facexformer, mediapipe, lite, or one of another package; list = show them",
+    backend: str | None = option(
+        None,
+        "facexformer, mediapipe, lite, or one of another package; list = show them [the first of these that is ready]",
         output=True,
         registry=FACE_BACKENDS,
     )
@@ -56,6 +57,9 @@ class Config(ShardConfig):
 def run(config: Config) -> StageReport:
     """Analyse every shard."""
     folder = stage_input(config, "frames")
+    if config.backend is None:
+        config = dataclasses.replace(config, backend=FACE_BACKENDS.best(), options=None)
+        log.warning("--backend %s: the best that is here; --backend list shows all", config.backend)
     provide(config.weights())
     from fclip.engine.batches.devices import choose_device, describe_device
 
@@ -94,7 +98,7 @@ class FacesStage(ShardStage[Config]):
         from fclip.faces.base import create_backend
 
         device = str(choose_device(self.config.device))
-        return create_backend(self.config.backend, device, **vars(self.config.options))
+        return create_backend(str(self.config.backend), device, **vars(self.config.options))
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:
         """Write the HDF5 part of a frames shard; a clip without any face fails."""
@@ -117,7 +121,7 @@ class FacesStage(ShardStage[Config]):
         from fclip.seeing.faces import analyse_clips, finish_track
         from fclip.seeing.preparation import Analysis
 
-        analysis = Analysis(self.config.backend, self.config.max_gap, self.config.smooth)
+        analysis = Analysis(str(self.config.backend), self.config.max_gap, self.config.smooth)
         for group in batches(self._clips(task, result), CLIPS_AT_ONCE):
             times = [np.asarray(sample.info["times"]) for _, _, sample in group]
             samples = [sample for _, _, sample in group]

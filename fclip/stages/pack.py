@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,7 +75,7 @@ def _tasks(config: Config, folder: Path) -> list[ShardTask]:
                 raise FclipError(
                     f"{path}: this shard has no {suffix[1:]} part; run the stage that makes it, or --allow-missing"
                 )
-        tasks.append(ShardTask(task.stem, tuple(inputs), task.payload))
+        tasks.append(replace(task, inputs=tuple(inputs)))
     return tasks
 
 

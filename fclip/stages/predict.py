@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from fclip.config import CommonConfig, option
 from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, UsageError
 from fclip.registry import CAPTIONERS, FACE_BACKENDS
+from fclip.runner.progress import progress_bar
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
@@ -84,8 +84,6 @@ class Config(CommonConfig):
 
 def run(config: Config) -> StageReport:
     """Predict every video; one that cannot be read is reported and the rest goes on (exit 1)."""
-    from tqdm import tqdm
-
     if not config.videos:
         raise UsageError("name at least one video file or folder")
     if config.all_faces and config.crop == "none":
@@ -104,19 +102,21 @@ def run(config: Config) -> StageReport:
     predictor, opened = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []
-    for index, source in enumerate(tqdm(sources, unit="video", disable=len(sources) < 2 or not sys.stderr.isatty())):
-        try:
-            with fetched(source) as path:
-                windows = predict_video(predictor, path, config)
-                results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
-                report.counts["videos"] += 1
-                if config.render:
-                    render(predictor, config, path, windows, drawn[index])
-                    report.lines.append(f"rendered: {drawn[index]}")
-        except ClipFailure as failure:
-            results.append({"video": str(source), "error": str(failure)})
-            report.counts["failed"] += 1
-            report.exit_code = 1
+    with progress_bar(len(sources), "predict", "video", len(sources) > 1) as bar:
+        for index, source in enumerate(sources):
+            try:
+                with fetched(source) as path:
+                    windows = predict_video(predictor, path, config)
+                    results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
+                    report.counts["videos"] += 1
+                    if config.render:
+                        render(predictor, config, path, windows, drawn[index])
+                        report.lines.append(f"rendered: {drawn[index]}")
+            except ClipFailure as failure:
+                results.append({"video": str(source), "error": str(failure)})
+                report.counts["failed"] += 1
+                report.exit_code = 1
+            bar.update()
     report.values["predictions"] = results
     notes = [basis(opened.meta, config.checkpoint, config.classes, config.clip), *opened.remarks]
     report.values |= {"basis": notes[0], "remarks": opened.remarks}

@@ -17,6 +17,7 @@ from fclip.registry import DATASETS, FACE_BACKENDS
 from fclip.runner.report import StageReport
 from fclip.runner.shards import run_shards
 from fclip.runner.stage import ShardResult, ShardStage, ShardTask
+from fclip.runner.workspace import find_dataset
 
 if TYPE_CHECKING:
     from fclip.data.layouts import Dataset
@@ -44,7 +45,9 @@ class Config(ShardConfig):
     """
 
     dataset: str | None = option(
-        None, "demo7, demo11, dfew, ferv39k, mafw, folder, csv ...; list = show them", registry=DATASETS
+        None,
+        "demo7, demo11, dfew, ferv39k, mafw, folder, csv ...; list = show them [the only one in the workspace]",
+        registry=DATASETS,
     )
     source: Path | None = option(None, "folder (or CSV file) of the data set [<root>/<dataset>/source]")
     name: str | None = option(None, "name in the workspace; for folder and csv the source's own name by default")
@@ -80,6 +83,8 @@ class Config(ShardConfig):
 
 def run(config: Config) -> StageReport:
     """Validate the data set, then sample, crop and pack its frames shard by shard."""
+    if config.dataset is None and config.source is None:
+        config = dataclasses.replace(config, dataset=find_dataset(config), options=None)
     _check(config)
     dataset, equal = _without_duplicates(open_source(config), config)
     if config.check:
@@ -236,7 +241,7 @@ def _tasks(clips: list[Clip], shard_size: int) -> Iterator[ShardTask]:
             rows = [
                 dataclasses.asdict(clip) | {"bytes": _size(clip.source)} for clip in members[start : start + shard_size]
             ]
-            yield ShardTask(f"{part}-{index:05d}", payload=rows)
+            yield ShardTask(f"{part}-{index:05d}", payload=rows, clips=len(rows))
 
 
 def _size(source: str) -> int:

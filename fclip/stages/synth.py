@@ -31,14 +31,12 @@ class Config(CommonConfig):
 def run(config: Config) -> StageReport:
     """Render the data set into `<root>/<dataset>/source`; raises OutputDiffers if another one is there."""
     import os
-    import sys
-
-    from tqdm import tqdm
 
     from fclip.config import config_dict
     from fclip.runner.commit import Manifest, write_sealed
     from fclip.runner.folder import OutputFolder, with_hash
     from fclip.runner.hashes import file_record
+    from fclip.runner.progress import progress_bar
     from fclip.runner.verify import is_whole
     from fclip.synth.dataset import write_dataset
 
@@ -53,7 +51,7 @@ def run(config: Config) -> StageReport:
             return StageReport("synth", out, {"clips": config.clips}, lines=["already there"])
         manifest.unlink(missing_ok=True)
         workers = config.workers or os.cpu_count() or 1
-        with tqdm(total=config.clips, desc="synth", unit="clip", disable=not sys.stderr.isatty()) as bar:
+        with progress_bar(config.clips, "synth", "clip") as bar:
             summary = write_dataset(name, out, config.clips, config.seed, workers, bar.update)
         files = ("annotations.csv", "dataset.json", *(f"clips/{path.name}" for path in (out / "clips").glob("*.mp4")))
         hashed = {file: file_record(out / file) for file in files}

@@ -37,10 +37,11 @@ def run(config: Config) -> StageReport:
     """Train every fold and seed asked for; finished runs are kept."""
     from fclip.schema import as_json, parse_options
 
-    options = config.train_options()
-    VARIANTS.make_options(options.variant, parse_options(options.set))  # a wrong one is told before anything is read
+    VARIANTS.make_options(config.variant, parse_options(config.train_options().set))  # told before anything is read
     packed = require_folder(config.input or dataset_folder(config) / "packed", "packed", config)
     dataset = config.dataset or (packed.parent.name if config.input else find_dataset(config))
+    config = config.for_dataset(dataset)
+    options = config.train_options()
     provide(config.weights())
     runs = planned_runs(config, dataset, packed)
     if config.out and len(runs) > 1:

@@ -16,7 +16,7 @@ from fclip.errors import FclipError, UsageError
 from fclip.records import make_key
 from fclip.registry import VARIANTS
 from fclip.runner.report import StageReport
-from fclip.runner.workspace import features_folder, list_shards, require_folder, run_folder
+from fclip.runner.workspace import features_folder, find_dataset, list_shards, require_folder, run_folder
 from fclip.schema import parse_options
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Config(TrainOptions, CommonConfig):
         "dagger", "which model; with --pretrain none the variant is zeroshot-clip", output=True, registry=VARIANTS
     )
     pretrain: str = option("none", "data set to train on, or none", output=True)
-    test: str | None = option(None, "data set to test on [--dataset]", output=True)
+    test: str | None = option(None, "data set to test on [--dataset, or the only one]", output=True)
     input: str | None = option(None, "packed folder of --pretrain, or its URL, instead of the workspace's", flag="--in")
     objective: Literal["labels", "captions"] | None = option(
         None,
@@ -83,10 +83,9 @@ def _objective(variant: str, given: tuple[str, ...]) -> str:
 
 def run(config: Config) -> StageReport:
     """Train or reuse the source run, then evaluate it on every fold of the target."""
-    target = config.test or config.dataset
-    if not target:
-        raise UsageError("name the data set to test on with --test")
+    target = config.test or find_dataset(config)
     packed = require_folder(config.root / target / "packed", "packed", dataclasses.replace(config, dataset=target))
+    config = config.for_dataset(target)
     provide(config.weights())
     from fclip.engine.evaluate.aggregate import format_rows, make_rows
     from fclip.report.evaluated import untrained

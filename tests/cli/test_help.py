@@ -24,6 +24,53 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_quiet_prints_errors_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    path = tmp_path / "classes.json"
+    path.write_text('["anger", "fear"]')
+    assert runner.invoke(app, ["inspect", str(path), "--quiet"]).output == ""
+    missing = runner.invoke(app, ["inspect", "nowhere", "--quiet"])
+    assert missing.exit_code == 1 and missing.output.startswith("fclip inspect: nowhere: no such file")
+
+
+def test_progress_in_a_log_file_is_lines(capsys, monkeypatch):
+    """Where stderr is no terminal: a line now and then, none in the first seconds."""
+    from fclip.runner import progress
+
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with progress.progress_bar(3, "short", "clip") as bar:
+        bar.update(3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with progress.progress_bar(4, "frames", "clip") as bar:
+        for _ in range(4):
+            bar.update(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 4 and all(line.startswith("frames: ") for line in lines)
+    assert any(line.startswith("frames: 2 of 4 clips, ") for line in lines)
+
+
+def test_doctor_says_what_is_here_and_what_is_not(monkeypatch, tmp_path):
+    from fclip.cli import doctor
+
+    for name in ("FCLIP_WEIGHTS", "FCLIP_MODELS", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    result = runner.invoke(app, ["doctor", "--dataset", "dfew", "--root", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    for part in (
+        "fclip 0.1",
+        "cpu (",
+        "h264",
+        "ViT-B-16: missing (598 MB); fclip fetch ViT-B-16",
+        "11,697 clips, about",
+    ):
+        assert part in result.output
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(doctor, "LIBRARIES", ("no-such-library",))
+    broken = runner.invoke(app, ["doctor"])
+    assert broken.exit_code == 1 and "PROBLEM: no-such-library is not installed" in broken.output
+
+
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_every_command_has_help_with_an_example(command):
     result = runner.invoke(app, [command, "--help"])
@@ -70,18 +117,19 @@ def test_dry_run_prints_the_resolved_configuration(tmp_path):
         (["refine", "--seed", "5"], 2, "No such option"),
         (["train", "--config", "missing.toml"], 2, "no such configuration file"),
         (["train"], 2, "holds no data set"),
-        (["train", "--dataset", "demo7"], 1, "fclip pack --dataset demo7"),
+        (["train", "--dataset", "demo7"], 1, "fclip synth --dataset demo7"),
         (["preprocess", "--dataset", "demo7"], 1, "fclip synth --dataset demo7"),
         (["preprocess", "--dataset", "dfew"], 2, "--source"),
         (["preprocess", "--dataset", "nonsense", "--source", "."], 2, "unknown data set"),
-        (["face-analyze", "--dataset", "demo7"], 1, "fclip preprocess --dataset demo7"),
-        (["refine", "--dataset", "demo7"], 1, "fclip caption --dataset demo7"),
-        (["pack", "--dataset", "demo7"], 1, "fclip preprocess --dataset demo7"),
-        (["eval"], 1, "fclip train"),
-        (["report"], 1, "fclip eval"),
+        (["face-analyze", "--dataset", "demo7"], 1, "fclip synth --dataset demo7"),
+        (["refine", "--dataset", "demo11"], 1, "fclip synth --dataset demo11"),
+        (["pack", "--dataset", "dfew"], 1, "fclip preprocess --dataset dfew --source FOLDER"),
+        (["eval"], 1, "fclip synth"),
+        (["report"], 1, "fclip synth"),
         (["predict", "x.mp4"], 1, "no such file or folder"),
         (["predict", "x.mp4", "--checkpoint", "nowhere"], 1, "no such file"),
-        (["zeroshot"], 2, "--test"),
+        (["zeroshot"], 2, "holds no data set"),
+        (["zeroshot", "--test", "dfew"], 1, "fclip preprocess --dataset dfew --source FOLDER"),
         (["convert", "a", "b", "--from", "openaii"], 2, "did you mean openai?"),
         (["inspect", "nowhere"], 1, "no such file"),
     ],
@@ -128,7 +176,7 @@ def test_misspelt_variables_are_told(variable, message, tmp_path, monkeypatch):
 )
 def test_variables_of_other_uses_and_commands_are_left_alone(variable, tmp_path, monkeypatch):
     monkeypatch.setenv(variable, "1")
-    assert "fclip train" in runner.invoke(app, ["eval", "--root", str(tmp_path)]).output
+    assert "fclip synth" in runner.invoke(app, ["eval", "--root", str(tmp_path)]).output
 
 
 def test_options_of_a_variant_are_those_of_set():

@@ -63,7 +63,7 @@ def test_training_on_the_tested_data_set_is_called_in_domain(both):
 
 
 def test_missing_source_names_the_command(both):
-    with pytest.raises(FclipError, match="fclip pack --dataset mafw"):
+    with pytest.raises(FclipError, match="fclip preprocess --root .* --dataset mafw --source"):
         zeroshot.run(zeroshot.Config(root=both, pretrain="mafw", test="demo7", **SMALL))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fclip import __version__
 from fclip.config import canonical_json, hash_of
@@ -33,6 +31,7 @@ from fclip.engine.batches.prepare import CAPTION_CONTEXT, InputPreparer
 from fclip.engine.batches.team import Team
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
+from fclip.runner.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +107,10 @@ class FeatureCache:
         missing = [shard for shard in mine if not wanted[shard] <= part.read(shard).keys()]
         if missing:
             log.warning("%s: encoding the %s of %d of %d shards", part.folder, kind, len(missing), len(wanted))
-        for shard in tqdm(missing, f"{kind} features", unit="shard", disable=not sys.stderr.isatty()):
-            part.write(shard, encode(shard, wanted[shard]))
+        with progress_bar(len(missing), f"{kind} features", "shard") as bar:
+            for shard in missing:
+                part.write(shard, encode(shard, wanted[shard]))
+                bar.update()
         self.team.wait()
         for shard, sha256s in wanted.items():
             found = part.read(shard)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fclip.catalogue import listed
 from fclip.config import Config, option, options_of
@@ -23,7 +23,11 @@ class TrainOptions(Config):
     """The model and its training. Hyper-parameters left out are those of the recipe: the paper's, on `tiny` its own."""
 
     variant: str = option("star-dagger", "which model; list = show them", output=True, registry=VARIANTS)
-    clip: str = option("ViT-B-16", "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model", output=True)
+    clip: str = option(
+        "auto",
+        "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model; auto = ViT-B-16, tiny for rendered faces",
+        output=True,
+    )
     clip_weights: str | None = option(
         None, "tag, file or name (FaRL) of CLIP's weights instead of the default", output=True
     )
@@ -75,9 +79,18 @@ class TrainOptions(Config):
     tensorboard: bool = option(False, "also write TensorBoard events to <run>/tensorboard (needs tensorboard)")
     workers: int = option(1, "processes that load clips; 1 = this one, 0 = one per CPU core")
 
+    def for_dataset(self, dataset: str) -> Self:
+        """These options with the CLIP that `auto` means for a data set."""
+        from fclip.records import RENDERED
+
+        if self.clip != "auto":
+            return self
+        return dataclasses.replace(self, clip="tiny" if dataset in RENDERED else "ViT-B-16")
+
     def weights(self) -> list[str]:
         """The weights that the model needs, those of its CLIP among them."""
-        clip = self.clip if self.clip in listed() else ""
+        clip = "ViT-B-16" if self.clip == "auto" else self.clip
+        clip = clip if clip in listed() else ""
         own = [clip if name == CLIP else name for name in super().weights() if self.clip != "tiny"]
         if self.clip_weights not in (None, "openai"):
             own = [str(self.clip_weights)]
@@ -125,7 +138,7 @@ class TrainOptions(Config):
 
         return create_model(
             self.variant,
-            clip=self.clip,
+            clip="ViT-B-16" if self.clip == "auto" else self.clip,
             classes=classes,
             frames=frames,
             clip_weights=self.clip_weights,

@@ -1,24 +1,22 @@
-"""What is seen of a training while it runs: a bar on the terminal, and TensorBoard events."""
+"""What is seen of a training while it runs: a bar on the terminal, lines in a log file, and TensorBoard events."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fclip.engine.train.tensorboard import EventFolder
+from fclip.runner.progress import progress_bar
 
 
 @contextmanager
 def show_progress(
     total: int, name: str, shown: bool, events: Path | None
 ) -> Iterator[Callable[[dict[str, float]], None]]:
-    """What the loop calls with every row: a tqdm bar on stderr, and TensorBoard events where a folder is given."""
+    """What the loop calls with every row: progress on stderr, and TensorBoard events where a folder is given."""
     writer = EventFolder(events) if events else None
-    with tqdm(total=total, desc=name, unit="step", disable=not (shown and sys.stderr.isatty())) as bar:
+    with progress_bar(total, name, "step", shown) as bar:
         figures: dict[str, str] = {}
 
         def progress(row: dict[str, float]) -> None:

@@ -1,0 +1,59 @@
+"""The pipeline as the README writes it: in a fresh folder, offline, each command as the one before it says."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from fclip.cli.app import NEXT, app
+
+runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"})
+COMMANDS = [
+    "synth --clips 35",
+    "preprocess",
+    "face-analyze",
+    "caption",
+    "refine",
+    "pack",
+    "train --epochs 1",
+    "eval",
+    "report",
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder, no weights, no network; small clips, and no processes beside this one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FCLIP_MODELS", raising=False)
+    settings = {"XDG_CACHE_HOME": "cache", "FCLIP_WEIGHTS": "weights", "WORKERS": "1", "FRAMES": "4", "SIZE": "96"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name if "_" in name else f"FCLIP_{name}", value)
+    return tmp_path
+
+
+def test_every_command_runs_as_written_and_names_the_next(folder):
+    """And whatever is asked for too early, the message names the command that is next."""
+    for line, following in zip(COMMANDS, [*COMMANDS[1:], None], strict=True):
+        command = line.split()[0]
+        if following:
+            early = runner.invoke(app, ["report"])
+            assert early.exit_code == 1 and early.output.strip().endswith(f"fclip {command}"), early.output
+        started = time.process_time()
+        result = runner.invoke(app, line.split())
+        print(line, round(time.process_time() - started, 1))
+        assert result.exit_code == 0, f"{line}: {result.output}"
+        if following:
+            assert result.output.splitlines()[-1] == f"next: fclip {following.split()[0]}"
+    assert (folder / "report.html").is_file()
+    assert [command for command in NEXT if command != "zeroshot"] == [line.split()[0] for line in COMMANDS[:-1]]
+
+
+def test_the_next_command_finds_the_same_place(folder):
+    first = runner.invoke(app, ["synth", "--clips", "35", "--root", "demo", "--dataset", "demo7"]).output
+    assert first.splitlines()[-1] == "next: fclip preprocess --root demo"
+    for command in ("pack", "train", "report"):
+        hint = runner.invoke(app, [command, "--root", "demo"]).output.strip()
+        assert hint.endswith("fclip preprocess --root demo")
