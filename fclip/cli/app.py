@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import json
 import logging
 import os
@@ -65,6 +66,11 @@ class StageGroup(TyperGroup):
         """The commands in the order of the pipeline."""
         return list(COMMANDS)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands with the first sentence of what each does; no command is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(module)) for name, module in COMMANDS.items()])
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, as its help without a choice shows it; None if there is none."""
         return _make(cmd_name, []) if cmd_name in COMMANDS else None
@@ -87,8 +93,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich alone takes longer to import than this help may take
 )
+
+
+def _summary(module: str) -> str:
+    """The first sentence of the docstring of a command's Config, read without importing the module."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    config = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    return " ".join((ast.get_docstring(config) or "").split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
 
 
 def _version(value: bool) -> None:

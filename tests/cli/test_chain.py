@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from typer.testing import CliRunner
 
@@ -41,9 +39,7 @@ def test_every_command_runs_as_written_and_names_the_next(folder):
         if following:
             early = runner.invoke(app, ["report"])
             assert early.exit_code == 1 and early.output.strip().endswith(f"fclip {command}"), early.output
-        started = time.process_time()
         result = runner.invoke(app, line.split())
-        print(line, round(time.process_time() - started, 1))
         assert result.exit_code == 0, f"{line}: {result.output}"
         if following:
             assert result.output.splitlines()[-1] == f"next: fclip {following.split()[0]}"

@@ -17,11 +17,13 @@ runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"})
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from fclip.cli.app import app; import fclip;"
-        "heavy = {'torch', 'numpy', 'h5py', 'av', 'PIL', 'open_clip', 'transformers', 'webdataset', 'nltk', 'sklearn'};"
+        "import sys; from fclip.cli.app import app; import fclip; app(['--help'], standalone_mode=False);"
+        "heavy = {'torch', 'numpy', 'h5py', 'av', 'PIL', 'open_clip', 'transformers', 'webdataset', 'nltk', 'sklearn', 'rich'};"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
 
 
 def test_quiet_prints_errors_only(tmp_path, monkeypatch):
