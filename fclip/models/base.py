@@ -114,6 +114,16 @@ class ExpressionModel(nn.Module, ABC):
         self.longclip_sha256: str | None = None
         self.clip = spec.clip.model
 
+    def __call__(self, batch: dict[str, Tensor] | Tensor) -> ModelOutput:
+        """`forward`; a plain tensor (B, T, 3, H, W) is taken as the frames."""
+        output: ModelOutput = super().__call__({"frames": batch} if isinstance(batch, Tensor) else batch)
+        return output
+
+    def __repr__(self) -> str:
+        trained = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        on = f" on {self.clip_name}" if self.clip_name != "none" else ""
+        return f"{self.variant}{on}: {len(self.classes)} classes, {self.frames} frames, {trained:,} trained parameters"
+
     @abstractmethod
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         """See the class."""
