@@ -231,7 +231,7 @@ def test_format_and_place(reported, tmp_path, monkeypatch):
 
 
 def test_what_is_missing_is_named(reported, tmp_path):
-    with pytest.raises(MissingOutput, match="fclip eval"):
+    with pytest.raises(MissingOutput, match="fclip synth"):
         report.run(report.Config(root=tmp_path))
     with pytest.raises(MissingOutput, match="fclip eval"):
         report.run(report.Config(root=reported, runs=(str(tmp_path),)))
