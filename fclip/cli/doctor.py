@@ -65,18 +65,9 @@ def _versions(problems: list[str]) -> list[str]:
 
 def _devices(problems: list[str]) -> list[str]:
     try:
-        import torch
+        from fclip.engine.batches.devices import devices_and_uses
 
-        from fclip.engine.batches.devices import describe_device
-
-        lines = [f"{describe_device(torch.device('cpu'))}: everything"]
-        for index in range(torch.cuda.device_count()):
-            memory = readable_size(torch.cuda.get_device_properties(index).total_memory)
-            name = describe_device(torch.device("cuda", index))
-            lines.append(f"{name}, {memory}: train, eval, zeroshot, predict, facexformer, video language models")
-        if not torch.cuda.is_available():
-            lines.append("no GPU that this torch can use: train on CLIP ViT-B-16 is slow here, --clip tiny is not")
-        return lines
+        return devices_and_uses()
     except (ImportError, OSError, RuntimeError) as error:
         problems.append(f"torch cannot be loaded: {error}")
         return []

@@ -6,6 +6,7 @@ import logging
 
 import torch
 
+from fclip.catalogue import readable_size
 from fclip.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,18 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def devices_and_uses() -> list[str]:
+    """The devices of this machine in words, each with what runs on it."""
+    lines = [f"{describe_device(torch.device('cpu'))}: everything"]
+    for index in range(torch.cuda.device_count()):
+        memory = readable_size(torch.cuda.get_device_properties(index).total_memory)
+        name = describe_device(torch.device("cuda", index))
+        lines.append(f"{name}, {memory}: train, eval, zeroshot, predict, facexformer, video language models")
+    if not torch.cuda.is_available():
+        lines.append("no GPU that this torch can use: training on CLIP ViT-B-16 is slow here, on tiny it is not")
+    return lines
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
