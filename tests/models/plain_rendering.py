@@ -29,10 +29,13 @@ def plain_frames(model: FineCliper, adapters: Any, clips: Tensor) -> Tensor:
     tokens = x.shape[1]
     for block, own in zip(visual.transformer.resblocks, adapters.blocks, strict=True):
         xt = x.unflatten(0, (batch, frames)).transpose(1, 2).flatten(0, 1)  # (B*N, T, D)
-        xt = own.temporal(plain_attention(block, block.ln_1(xt)))
+        y = block.ln_1(xt)
+        xt = plain_attention(block, y + own.temporal(y)) if adapters.before else own.temporal(plain_attention(block, y))
         x = x + xt.unflatten(0, (batch, tokens)).transpose(1, 2).flatten(0, 1)  # (B*T, N, D)
-        y = plain_attention(block, block.ln_1(x))
-        x = x + (y + own.spatial(y))
+        y = block.ln_1(x)
+        y = y + own.spatial(y) if adapters.before else y
+        y = plain_attention(block, y)
+        x = x + (y if adapters.before else y + own.spatial(y))
         y = block.ln_2(x)
         x = x + block.mlp(y) + adapters.scale * own.mlp(y)
     return visual.ln_post(x)[:, 0].unflatten(0, (batch, frames)).mean(dim=1)

@@ -140,10 +140,12 @@ def test_names_are_those_of_the_public_format() -> None:
     assert state["proj.parsing"].shape == (128, 32) and state["proj.caption"].shape == (64, 32)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_trained_model_equals_the_method_as_it_reads(variant: str) -> None:
+@pytest.mark.parametrize(
+    ("variant", "position"), [*((name, "after") for name in VARIANTS), ("base", "before"), ("star", "before")]
+)
+def test_trained_model_equals_the_method_as_it_reads(variant: str, position: str) -> None:
     """Loss and every gradient against open_clip's own blocks, full texts, separate passes; with adapters far from 0."""
-    model = build(variant, trained=True).double()
+    model = build(variant, trained=True, frame_adapter_position=position).double()
     batch = {k: v.double() if v.is_floating_point() else v for k, v in make_batch(model, clips=2).items()}
     grads = []
     for loss in (model(batch).loss, plain_loss(model, batch)):

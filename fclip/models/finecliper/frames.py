@@ -36,16 +36,28 @@ class FrameEncoder(nn.Module):
 
     (B, T, 3, H, W) -> (B, D): the mean over frames of ln_post(class token), before any projection. With adapters at
     zero this is exactly the mean of plain CLIP's per-frame features. `scale` is s of Eq. 7.
+
+    before: both attentions get their input through their adapter with inner skip, MSA(y + A(y)), y = ln_1(x), as
+    Eqs. 5-6 are printed; the block of AIM adapts what comes out. With adapters at zero it is then not plain CLIP: the
+    frozen attention over time takes part from the start.
     """
 
     def __init__(
-        self, width: int, layers: int, frames: int, hidden: int, scale: float = 0.5, checkpointing: bool = False
+        self,
+        width: int,
+        layers: int,
+        frames: int,
+        hidden: int,
+        scale: float = 0.5,
+        checkpointing: bool = False,
+        before: bool = False,
     ) -> None:
         super().__init__()
         self.temporal_embedding = nn.Parameter(torch.zeros(1, frames, width))
         self.blocks: Any = nn.ModuleList(FrameAdapters(width, hidden) for _ in range(layers))
         self.scale = scale
         self.checkpointing = checkpointing
+        self.before = before
 
     def forward(self, visual: Any, clips: Tensor) -> Tensor:
         x = self._before_readout(visual, clips)  # (T, B, N, D)
@@ -58,7 +70,7 @@ class FrameEncoder(nn.Module):
         Softmax weights over the patches, mean over heads; what is missing to a sum of 1 is the class token's own.
         """
         block = visual.transformer.resblocks[-1]
-        normed = block.ln_1(self._before_readout(visual, clips).flatten(0, 1))  # (T*B, N, D)
+        normed = self._spatial_input(block, self.blocks[-1], self._before_readout(visual, clips).flatten(0, 1))
         weights = attention_map(block.attn, normed[:, 0], normed)[:, 1:]  # (T*B, M)
         return weights.unflatten(0, (clips.shape[1], clips.shape[0])).transpose(0, 1)  # (B, T, M)
 
@@ -81,14 +93,25 @@ class FrameEncoder(nn.Module):
     def _block(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """One block, Eqs. 5-7, x (T, B, N, D)."""
         x = self._temporal(block, adapters, x)
-        y = block.ls_1(attend(block.attn, block.ln_1(x).flatten(0, 1))).view_as(x)  # attention within (T*B, N, D)
-        x = x + y + adapters.spatial(y)  # inner skip
-        return self._mlp(block, adapters, x)
+        y = self._spatial_input(block, adapters, x).flatten(0, 1)
+        y = block.ls_1(attend(block.attn, y)).view_as(x)  # attention within (T*B, N, D)
+        return self._mlp(block, adapters, self._add_spatial(adapters, x, y))
+
+    def _spatial_input(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
+        """What the spatial attention looks at: ln_1(x), through the adapter if that is before it; same shape."""
+        y = block.ln_1(x)
+        return y + adapters.spatial(y) if self.before else y
+
+    def _add_spatial(self, adapters: FrameAdapters, x: Tensor, y: Tensor) -> Tensor:
+        """x with what the spatial attention gives, through the adapter with inner skip if that is after it."""
+        return x + y if self.before else x + y + adapters.spatial(y)
 
     def _temporal(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """x + A_tem(attention over time at each of the B*N token positions), x (T, B, N, D). No inner skip."""
-        y = block.ls_1(attend_over_time(block.attn, block.ln_1(x).flatten(1, 2)))  # (T, B*N, D)
-        return x + adapters.temporal(y).view_as(x)
+        y = block.ln_1(x).flatten(1, 2)  # (T, B*N, D)
+        if self.before:
+            return x + block.ls_1(attend_over_time(block.attn, y + adapters.temporal(y))).view_as(x)
+        return x + adapters.temporal(block.ls_1(attend_over_time(block.attn, y))).view_as(x)
 
     def _mlp(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """x + MLP(ln_2(x)) + s A_mlp(ln_2(x)), Eq. 7; x (..., D)."""
@@ -98,10 +121,10 @@ class FrameEncoder(nn.Module):
     def _readout(self, block: Any, x: Tensor) -> Tensor:
         """The last block's spatial attention and MLP for the class tokens only: (T, B, N, D) -> (T, B, D)."""
         adapters = self.blocks[-1]
-        normed = block.ln_1(x)
+        normed = self._spatial_input(block, adapters, x)
         y = block.ls_1(attend_from(block.attn, normed[:, :, 0].flatten(0, 1), normed.flatten(0, 1)))  # (T*B, D)
         y = y.view(x.shape[0], x.shape[1], -1)  # (T, B, D)
-        return self._mlp(block, adapters, x[:, :, 0] + y + adapters.spatial(y))
+        return self._mlp(block, adapters, self._add_spatial(adapters, x[:, :, 0], y))
 
 
 def attend_over_time(attn: Any, x: Tensor) -> Tensor:

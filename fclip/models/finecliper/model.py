@@ -84,7 +84,8 @@ class FineCliper(ExpressionModel):
         width, layers = visual.conv1.out_channels, len(visual.transformer.resblocks)
 
         def encoder(ratio: int) -> FrameEncoder:
-            return FrameEncoder(width, layers, self.frames, width // ratio, s.scale, s.checkpointing)
+            before = s.frame_adapter_position == "before"
+            return FrameEncoder(width, layers, self.frames, width // ratio, s.scale, s.checkpointing, before)
 
         parts: dict[str, nn.Module] = {}
         if "frames" in self.modalities and s.video_adapters:

@@ -23,6 +23,9 @@ class Options:
         "both", "label texts; without the negative ones sim = cos(c_P, m) (Table 6)", output=True
     )
     negative_word: str = option("no", "word of the negative label texts", output=True)
+    frame_adapter_position: Literal["after", "before"] = option(
+        "after", "of a block's attention, in frames, parsing and landmarks; Eqs. 5-6 as printed: before", output=True
+    )
     video_adapters: bool = option(True, "adapters for the frames; else plain CLIP", output=True)
     scale: float = option(0.5, "s of Eq. 7", output=True)
     frames_level: bool | None = option(
