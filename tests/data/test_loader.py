@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fclip.data.storage.shards import ShardWriter, frame_sample_fields, read_shard
 from fclip.data.training import order as sampler
+from fclip.data.training.access import clip_labels, untrained_remark
 from fclip.data.training.augment import AUGMENTATIONS, Augmentation, mirror
 from fclip.data.training.loader import Batch, ClipLoader
 from fclip.errors import FclipError
@@ -361,3 +362,11 @@ def test_training_may_take_the_centres_and_leave_clips_as_they_are(tmp_path):
     assert [place // 3 for place in places] == [0, 1, 2, 3] and not torch.equal(drawn, tested)
     for name in ("crop-flip", "full"):
         assert not torch.equal(first(train=True, augmentation=AUGMENTATIONS[name], random_frames=False), tested)
+
+
+def test_classes_that_no_training_clip_has_are_told(tmp_path: Path) -> None:
+    train = packed_shard(tmp_path / "train-00000.tar", ["a", "b"], labels=("anger", "fear"))
+    assert clip_labels([train]) == {"a": "anger", "b": "fear"}
+    assert untrained_remark({"anger", "fear"}, [train]) is None and untrained_remark(set(), [train]) is None
+    told = untrained_remark({"anger", "joy"}, [train])
+    assert told == "class with test clips and no training clip: joy: its recall can only be 0"

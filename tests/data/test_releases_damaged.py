@@ -121,3 +121,21 @@ def test_check_of_own_data(tmp_path: Path) -> None:
     layouts.write_class_folders(tmp_path / "own")
     report = preprocess.run(preprocess.Config(dataset="folder", source=tmp_path / "own", check=True))
     assert report.exit_code == 0 and report.lines[0] == "2 parts, 2 classes, 1 people, 28 clips (folders: class/person)"
+
+
+@pytest.mark.parametrize("name", ["dfew", "mafw", "crema_d", "ravdess", "caer"])
+def test_links_to_folders_and_clips_are_followed(tmp_path: Path, name: str) -> None:
+    """A release whose clips lie on another disk, linked folder by folder or clip by clip, is the same release."""
+    source, disk = tmp_path / "source", tmp_path / "disk"
+    getattr(layouts, f"write_{name}")(source)
+    clean = open_release(name, source)
+    folders = sorted({Path(clip.source).parent for clip in clean.clips})
+    disk.mkdir()
+    for number, folder in enumerate(folders[:-1] or folders):
+        folder.rename(disk / str(number))
+        folder.symlink_to(disk / str(number))
+    clip = Path(clean.clips[-1].source)
+    clip.rename(disk / "clip")
+    clip.symlink_to(disk / "clip")
+    linked = open_release(name, source)
+    assert facts(linked) == facts(clean) and validate(linked, {"media": 1000}).errors == []

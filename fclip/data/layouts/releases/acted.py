@@ -16,7 +16,7 @@ from fclip.data.layouts.base import (
     unique_keys,
 )
 from fclip.data.layouts.grouping import draw_parts
-from fclip.data.media.files import is_hidden, is_video
+from fclip.data.layouts.tree import read_tree
 from fclip.errors import FclipError, UsageError
 from fclip.records import Clip
 from fclip.registry import register
@@ -74,13 +74,11 @@ def read_ravdess(source: Path, options: ActedOptions) -> Dataset:
 def _videos(folder: Path, pattern: re.Pattern[str]) -> tuple[list[Member], list[str]]:
     """The videos below a folder whose name matches, in order of their paths; and a line about the others."""
     found, others = [], []
-    for path in sorted(folder.rglob("*")):
-        if is_video(path.name) and not any(is_hidden(name) for name in path.relative_to(folder).parts):
-            match = pattern.fullmatch(path.stem)
-            if match:
-                found.append((path, match))
-            else:
-                others.append(path.relative_to(folder).as_posix())
+    for path in sorted(path for inner in read_tree(folder).all_folders() for path in inner.videos):
+        if match := pattern.fullmatch(path.stem):
+            found.append((path, match))
+        else:
+            others.append(path.relative_to(folder).as_posix())
     more = f" and {len(others) - 1} more" if len(others) > 1 else ""
     return found, [f"not read, as it is not named as in the release: {others[0]}{more}"] if others else []
 
