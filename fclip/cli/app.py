@@ -154,7 +154,7 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
                 typer.echo(json.dumps(report.as_dict(), indent=1))
             elif not quiet:
                 typer.echo(report.as_text())
-                if command in NEXT and not code:
+                if command in NEXT and report.out and not code:
                     typer.echo(f"next: fclip {NEXT[command]}{place_options(config, report.out)}")
             elif code:
                 typer.echo("\n".join(f"fclip {command}: {line}" for line in report.lines), err=True)

@@ -91,7 +91,8 @@ def fetched(source: str | Path, most: int = MOST_BYTES) -> Iterator[Path]:
                     if file.tell() > most:
                         raise ClipFailure(f"{url}: over {most >> 30} GiB; download it and give the file")
         except errors as error:
-            raise ClipFailure(f"{url}: cannot be fetched ({first_line_of(error)})") from error
+            reason = "there is no such file" if isinstance(error, FileNotFoundError) else _text_of(error)
+            raise ClipFailure(f"{url}: cannot be fetched ({reason})") from error
         yield copy
 
 
@@ -104,7 +105,7 @@ def _http_errors() -> tuple[type[Exception], ...]:
     return (ClientError,)
 
 
-def first_line_of(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     """An error's text on one line, or its type's name."""
     return one_line(str(error)) or type(error).__name__
 

@@ -51,7 +51,7 @@ def test_a_url_is_a_file_for_as_long_as_it_is_read(site: tuple[str, Path], tmp_p
     assert not path.exists() and not list(Path(tempfile.gettempdir()).glob(f"{path.parent.name}*"))
     for url, most, message in (
         (f"{address}/a%20b.mp4", 100, "over 0 GiB; download it"),
-        (f"{address}/none.mp4", 1 << 30, "none.mp4: cannot be fetched"),
+        (f"{address}/none.mp4", 1 << 30, r"none.mp4: cannot be fetched \(there is no such file\)"),
         ("http://127.0.0.1:9/x.mp4", 1 << 30, "x.mp4: cannot be fetched"),
     ):
         with pytest.raises(ClipFailure, match=message) as caught, fetched(url, most):

@@ -78,7 +78,7 @@ def duplicate_remarks(groups: Groups, folds: Folds) -> list[str]:
         if found
     ]
     if remarks:
-        remarks.append("all in duplicates.csv; --drop-duplicates leaves one of each, and none where labels differ")
+        remarks.append("--drop-duplicates leaves one of each, and none where labels differ (all: duplicates.csv)")
     return remarks
 
 
