@@ -15,7 +15,7 @@ from fclip.registry import VARIANTS
 from fclip.report.comparison import published_table
 from fclip.report.evaluated import find_evaluated
 from fclip.report.page.blocks import Block, Flag, Heading, Table, Text
-from fclip.report.page.sections import result_sections
+from fclip.report.page.sections import published_points, result_sections, weight_pictures
 from fclip.report.published import (
     contradictions,
     find_table,
@@ -189,6 +189,26 @@ def test_a_papers_table_has_its_order_ours_and_what_we_did_not_run(tmp_path):
     assert [name for name, (war, _) in ours.items() if war is not None] == ["FineCLIPER", "FineCLIPER*"]
     assert (ours["DFER-CLIP"][1], ours["EC-STFL"][1]) == ("not run", "published only")
     assert column(table, "venue")[0] == "MM 2020" and column(table, "published parameters in millions")[0] == 78
+
+
+def test_figure_8_is_a_curve_over_the_fixed_weight_beside_the_adaptive_line(tmp_path):
+    for share in (0.6, 0.1, 0.3):
+        given = {"set": (f"fusion_weights=video={share}",), "name": f"video-{share}"}
+        write_run(tmp_path, "star-dagger", "1", 0, skill=share, **given)
+    write_run(tmp_path, "star-dagger", "1", 0, name="listed", set=("fusion_weights=[1,2,2,1]",))
+    assert [p.caption for p in weight_pictures(rows_of(tmp_path))] == [
+        "demo7, star-dagger, tiny; weight of video fixed, the rest split evenly; dashed: adaptive weights"
+    ]
+    write_run(tmp_path, "star-dagger", "1", 0, name="adaptive")
+    (picture,) = weight_pictures(rows_of(tmp_path))
+    assert "stroke-dasharray" in picture.data and "weight of video" in picture.data
+
+
+def test_figure_7_has_every_method_whose_parameters_are_printed():
+    points = published_points("dfew")
+    assert points["MAE-DFER"] == (85_000_000, pytest.approx(0.7443))
+    assert points["FineCLIPER*†"] == (20_000_000, pytest.approx(0.7621))
+    assert len(points) == 13 and set(published_points("mafw")) < set(points) and published_points("demo7") == {}
 
 
 def test_a_papers_table_on_rendered_faces_quotes_nothing(tmp_path):
