@@ -53,7 +53,8 @@ class WindowPrediction:
 class Prediction:
     """What a model says of a video: label, probabilities of the classes in order (means over the windows), and windows.
 
-    basis: one line about what the answer rests on; remarks: what could not be made as it was in training.
+    basis: one line about what the answer rests on; remarks: what could not be made as it was in training; made_by:
+    checkpoint, classes in order, version, options.
     """
 
     video: str
@@ -62,6 +63,7 @@ class Prediction:
     windows: tuple[WindowPrediction, ...]
     basis: str = ""
     remarks: tuple[str, ...] = ()
+    made_by: JsonObject = field(default_factory=dict)
 
     def __repr__(self) -> str:
         share = 100 * self.probabilities[self.label]
@@ -145,8 +147,9 @@ def _predict(source: Path, name: str, config: stage.Config) -> Prediction:
         WindowPrediction(row["start"], row["end"], row.get("label"), row.get("probabilities", {}), row.get("error", ""))
         for row in found["windows"]
     )
+    made = stage.made_by(config, predictor)
     rests_on = basis(opened.meta, config.checkpoint, config.classes, config.clip)
-    return Prediction(name, found["label"], found["probabilities"], tuple(each), rests_on, tuple(opened.remarks))
+    return Prediction(name, found["label"], found["probabilities"], tuple(each), rests_on, tuple(opened.remarks), made)
 
 
 @lru_cache(maxsize=2)

@@ -117,9 +117,11 @@ def run(config: Config) -> StageReport:
                 report.counts["failed"] += 1
                 report.exit_code = 1
             bar.update()
-    report.values["predictions"] = results
     notes = [basis(opened.meta, config.checkpoint, config.classes, config.clip), *opened.remarks]
     report.values |= {"basis": notes[0], "remarks": opened.remarks}
+    made = made_by(config, predictor)
+    results = [result | {"made_by": made} for result in results]
+    report.values["predictions"] = results
     report.lines = format_results(results, config.format) + report.lines
     if config.format == "text":
         report.lines += [f"note: {note}" for note in notes]
@@ -130,6 +132,23 @@ def run(config: Config) -> StageReport:
         _write(config.out, results)
         report.out = config.out
     return report
+
+
+def made_by(config: Config, predictor: VideoPredictor) -> Result:
+    """What made a prediction, to stand in its record: model, classes in order, version, options."""
+    from fclip import __version__
+
+    chosen = ("window", "stride", "smooth", "all_faces")
+    return {
+        "fclip": __version__,
+        "checkpoint": str(config.checkpoint) if config.checkpoint else None if config.classes else "bundled",
+        "variant": predictor.model.variant,
+        "clip": predictor.model.clip_name,
+        "clip_sha256": predictor.model.clip_sha256 or None,
+        "classes": list(predictor.model.classes),
+        "options": {name: getattr(config, name) for name in chosen}
+        | {"crop": predictor.samples.cropping.crop, "margin": predictor.samples.cropping.margin},
+    }
 
 
 def _drawn(render: Path | None, sources: Sequence[Path | str]) -> list[Path]:
@@ -176,7 +195,7 @@ def summarise_video(
     import numpy as np
 
     def named(values: np.ndarray) -> dict[str, Any]:
-        shares = {name: round(float(value), 6) for name, value in zip(classes, values, strict=True)}
+        shares = {name: round(float(value), 4) for name, value in zip(classes, values, strict=True)}
         return {"label": classes[int(values.argmax())], "probabilities": shares}
 
     of_face: dict[int, list[np.ndarray]] = {}
@@ -189,7 +208,8 @@ def summarise_video(
         of_face.setdefault(window.face, []).append(window.probabilities)
         if all_faces:
             row |= {"face": window.face, "box": np.median(window.boxes, axis=0).round(1).tolist()}
-        rows.append(row | named(window.probabilities) | {"modalities": list(window.modalities)})
+        row |= named(window.probabilities) | {"modalities": list(window.modalities)}
+        rows.append(row | ({"caption": window.caption} if window.caption else {}))
     means = {face: named(np.mean(values, axis=0)) for face, values in sorted(of_face.items())}
     main = max(means, key=lambda face: (len(of_face[face]), -face))
     result = {"video": str(source), **means[main]}
@@ -241,17 +261,19 @@ def format_results(results: list[Result], kind: str) -> list[str]:
 
 
 def _csv(results: list[Result]) -> str:
-    """One row a window and face: video, face, start, end, label, one column a class, error."""
+    """One row a window and face: video, face, start, end, label, one column a class, error, caption, what made it."""
     classes = next((list(r["probabilities"]) for r in results if "probabilities" in r), [])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["video", "face", "start", "end", "label", *classes, "error"])
+    writer.writerow(["video", "face", "start", "end", "label", *classes, "error", "caption", "checkpoint", "fclip"])
     for result in results:
         for window in result.get("windows", [result]):
             values = window.get("probabilities", {})
             cells = [window.get(name, "") for name in ("face", "start", "end", "label")]
             shares = [values.get(name, "") for name in classes]
-            writer.writerow([result["video"], *cells, *shares, window.get("error", "")])
+            made = [result["made_by"][name] or "" for name in ("checkpoint", "fclip")]
+            told = [window.get(name, "") for name in ("error", "caption")]
+            writer.writerow([result["video"], *cells, *shares, *told, *made])
     return buffer.getvalue()
 
 

@@ -149,7 +149,28 @@ def _html_sections(config: Config, rows: Sequence[Row], members: Sequence[Sequen
     blocks += explanation_sections(found, config.clips)
     for dataset in sorted({name for row in rows for name in (row.dataset, row.source) if name not in (None, "none")}):
         blocks += _data_sections(config, str(dataset))
-    return blocks
+    return [*blocks, *_provenance(folders)]
+
+
+def _provenance(folders: Sequence[Sequence[Path]]) -> list[Block]:
+    """What made each run: command, versions, machine, times; of runs that say so."""
+    from fclip.engine.provenance import read_provenance
+    from fclip.report.page.blocks import Heading, Table
+
+    found = [(folder.name, made) for group in folders for folder in group if (made := read_provenance(folder))]
+    if not found:
+        return []
+    head = ("run", "command", "recipe", "fclip", "torch", "CUDA", "host", "device", "started", "seconds")
+    rows = [
+        (
+            name,
+            made.command,
+            ", ".join(f"{key} {value}" for key, value in made.recipe.items() if value not in (None, [], ())),
+            *(made.fclip, made.torch, made.cuda, made.host, made.device, made.started, made.seconds),
+        )
+        for name, made in found
+    ]
+    return [Heading("Where the runs come from"), Table(head, rows)]
 
 
 def _data_sections(config: Config, dataset: str) -> list[Block]:

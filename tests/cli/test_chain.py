@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
+from fclip import __version__
 from fclip.cli.app import NEXT, app
 
 runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"})
@@ -43,7 +46,11 @@ def test_every_command_runs_as_written_and_names_the_next(folder):
         assert result.exit_code == 0, f"{line}: {result.output}"
         if following:
             assert result.output.splitlines()[-1] == f"next: fclip {following.split()[0]}"
-    assert (folder / "report.html").is_file()
+    made = json.loads(next((folder / "fclip-data" / "runs").glob("*/provenance.json")).read_text())
+    assert made["fclip"] == __version__ and made["recipe"]["epochs"] == 1 and made["device"].startswith("cpu")
+    assert {"command", "torch", "cuda", "host", "started", "seconds"} <= made.keys()
+    page = (folder / "report.html").read_text()
+    assert "Where the runs come from" in page and made["started"] in page
     assert [command for command in NEXT if command != "zeroshot"] == [line.split()[0] for line in COMMANDS[:-1]]
 
 

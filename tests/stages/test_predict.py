@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fclip
 from fclip.data.media.video import iter_frames, write_video
 from fclip.engine.predict import basis, opening
 from fclip.errors import FclipError, UsageError
@@ -76,6 +77,8 @@ def test_folder_csv_and_a_video_without_a_face(trained, clip, tmp_path):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
     assert {row["video"].rpartition("/")[2] for row in rows} == {"a.mp4", "grey.mp4"}
     assert "no face" in next(row["error"] for row in rows if "grey" in row["video"])
+    assert {(row["checkpoint"], row["fclip"]) for row in rows} == {(str(trained), fclip.__version__)}
+    assert next(row["caption"] for row in rows if row["video"].endswith("a.mp4")), "what the model read"
     assert [line for line in report.lines if line.startswith("video,face,start,end,label,happiness")]
 
 

@@ -36,7 +36,7 @@ class Prediction:
     """What a model says of one face over one window: seconds, probabilities (C,), and where the face was.
 
     `face` counts from 1; it is 0, and `error` says why, where nothing could be predicted. boxes (n, 4) in pixels at
-    times (n,); without a face detector the whole frame is face 1 and there are no boxes.
+    times (n,); without a face detector the whole frame is face 1 and there are no boxes. caption: what the model read.
     """
 
     start: float
@@ -46,6 +46,7 @@ class Prediction:
     modalities: tuple[str, ...] = ()
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    caption: str = ""
     error: str = ""
 
     @property
@@ -73,6 +74,8 @@ class VideoPredictor:
             if window.face:
                 result.face = numbers.number(window) if options.all_faces else 1
                 values, result.modalities = self.probabilities(window)
+                if window.sample and "caption" in result.modalities:
+                    result.caption = window.sample.caption or ""
                 result.probabilities = smoothing.add(result.face, result.start, values)
             yield result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import torch
 
@@ -16,6 +17,8 @@ from fclip.engine.batches.devices import choose_device, describe_device
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team, join_team
+from fclip.engine.provenance import FILE as PROVENANCE
+from fclip.engine.provenance import Provenance
 from fclip.engine.train.at_once import fit_at_once
 from fclip.engine.train.job import Job
 from fclip.engine.train.loop import LoopSettings, Trainer
@@ -26,6 +29,7 @@ from fclip.engine.train.run_folder import RunFolder, RunIdentity, RunSummary
 from fclip.engine.train.selection import HeldOutScore
 from fclip.errors import UsageError
 from fclip.models import ExpressionModel
+from fclip.schema import as_json, write_record
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,7 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             )
             if shards.test and (remark := untrained_remark(set(clip_labels(shards.test).values()), shards.train)):
                 log.warning("train: note: %s", remark)
+        started = datetime.now(UTC)
         train = fit_at_once if model.fits_itself else fit
         steps = train(options, job, model.to(place), shards, run, team)
         summary = RunSummary(
@@ -69,6 +74,9 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         )
         if team.leads:
+            recipe = as_json(options.recipe())
+            made = Provenance.now(place, started, recipe if isinstance(recipe, dict) else {})
+            write_record(run.path / PROVENANCE, made)
             run.finish(summary)
         return summary
 

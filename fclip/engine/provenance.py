@@ -1,0 +1,61 @@
+"""Where a result comes from: command line, versions, machine, times. It explains a result, and decides nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import __version__ as torch_version
+from torch import device as Device
+from torch import version as torch_build
+
+from fclip import __version__
+from fclip.engine.batches.devices import describe_device
+from fclip.errors import FclipError
+from fclip.schema import JsonObject, read_record
+
+FILE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """provenance.json of a run. recipe: the hyper-parameters that took effect; seconds: of its last process."""
+
+    command: str
+    fclip: str
+    python: str
+    torch: str
+    cuda: str | None
+    host: str
+    device: str
+    started: str
+    seconds: float
+    recipe: JsonObject
+
+    @classmethod
+    def now(cls, device: Device, started: datetime, recipe: JsonObject) -> Provenance:
+        """Of this process and this moment."""
+        return cls(
+            command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            fclip=__version__,
+            python=platform.python_version(),
+            torch=str(torch_version),
+            cuda=torch_build.cuda if device.type == "cuda" else None,
+            host=f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPU cores",
+            device=describe_device(device),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+            recipe=recipe,
+        )
+
+
+def read_provenance(run: Path) -> Provenance | None:
+    """The provenance of a run's folder; None where it has none that can be read."""
+    try:
+        return read_record(run / FILE, Provenance)
+    except FclipError:
+        return None
