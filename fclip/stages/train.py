@@ -37,15 +37,15 @@ def run(config: Config) -> StageReport:
     """Train every fold and seed asked for; finished runs are kept."""
     from fclip.schema import as_json, parse_options
 
-    VARIANTS.make_options(config.variant, parse_options(config.train_options().set))  # told before anything is read
+    VARIANTS.make_options(config.variant, parse_options(config.set))  # a wrong one is told before anything is read
     packed = require_folder(config.input or dataset_folder(config) / "packed", "packed", config)
     dataset = config.dataset or (packed.parent.name if config.input else find_dataset(config))
     config = config.for_dataset(dataset)
-    options = config.train_options()
     provide(config.weights())
     runs = planned_runs(config, dataset, packed)
     if config.out and len(runs) > 1:
         raise UsageError("--out names one run folder, but several folds or seeds were asked for; leave it out")
+    options = config.train_options()
     from fclip.data.storage.folds import caption_source
     from fclip.engine.train.chance import chance_warning
     from fclip.engine.train.job import Job

@@ -125,7 +125,8 @@ class TrainOptions(Config):
 
     def derived(self) -> dict[str, Any]:
         """For --dry-run: the hyper-parameters that come of these options."""
-        return {} if self.variant == "list" else {"recipe": shown_recipe(self.recipe())}
+        chosen = self.for_dataset(getattr(self, "dataset", None) or "")
+        return {} if self.variant == "list" else {"recipe": shown_recipe(chosen.recipe())}
 
     def _is_given(self, name: str) -> bool:
         value = getattr(self, name)
