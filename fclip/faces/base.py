@@ -78,12 +78,14 @@ class SeeingBackend(FaceDetector, FaceBackend, Protocol):
         """All faces of each frame of a clip; as `detect`, whose boxes are theirs."""
         ...
 
-    def analyze_seen(self, frames: np.ndarray, times: np.ndarray | None, seen: np.ndarray) -> FaceTrack:
+    def analyze_seen(
+        self, frames: np.ndarray, times: np.ndarray | None, seen: np.ndarray, parsing: bool = True
+    ) -> FaceTrack:
         """Analyse the face of crops uint8 (T, S, S, 3) that was seen in the frames they were cut out of.
 
         `seen` (T, N) float32 are its rows (see fclip.faces.seen). A face that was seen is in the track; frames whose
-        row is 0, and those whose row the back end finds too rough, are looked at. Raises ClipFailure when no frame has
-        a face, FclipError for rows of another back end.
+        row is 0, and those whose row the back end finds too rough, are looked at. Without `parsing` it is left 0 where
+        it costs something. Raises ClipFailure when no frame has a face, FclipError for rows of another back end.
         """
         ...
 
@@ -124,11 +126,12 @@ def analyze_clips(
     clips: Sequence[np.ndarray],
     times: Sequence[np.ndarray | None] | None = None,
     seen: Sequence[np.ndarray | None] | None = None,
+    parsing: bool = True,
 ) -> list[FaceTrack | ClipFailure]:
     """Analyse several clips, together where the back end can, and add their signals.
 
-    `seen`: of each clip the rows that this back end handed on, or None. A clip that fails yields its ClipFailure in its
-    place.
+    `seen`: of each clip the rows that this back end handed on, or None; `parsing`: whether it is wanted. A clip that
+    fails yields its ClipFailure in its place.
     """
     times = list(times) if times is not None else [None] * len(clips)
     handed = list(seen) if seen is not None and isinstance(backend, SeeingBackend) else [None] * len(clips)
@@ -137,7 +140,7 @@ def analyze_clips(
     by_place = dict(zip(new, found, strict=True))
     for place, rows in enumerate(handed):
         if rows is not None:
-            by_place[place] = _recall(cast(SeeingBackend, backend), clips[place], times[place], rows)
+            by_place[place] = _recall(cast(SeeingBackend, backend), clips[place], times[place], rows, parsing)
     tracks = [by_place[place] for place in range(len(clips))]
     return [
         track if isinstance(track, ClipFailure) else with_signals(track, frames)
@@ -146,10 +149,10 @@ def analyze_clips(
 
 
 def _recall(
-    backend: SeeingBackend, frames: np.ndarray, times: np.ndarray | None, rows: np.ndarray
+    backend: SeeingBackend, frames: np.ndarray, times: np.ndarray | None, rows: np.ndarray, parsing: bool
 ) -> FaceTrack | ClipFailure:
     try:
-        return backend.analyze_seen(frames, times, rows)
+        return backend.analyze_seen(frames, times, rows, parsing)
     except ClipFailure as failure:
         return failure
 

@@ -48,6 +48,7 @@ def without_doubles(boxes: np.ndarray, limit: float = 0.4) -> np.ndarray:
 def distinct(boxes: np.ndarray, limit: float = 0.4) -> list[int]:
     """Which boxes `without_doubles` keeps, by index."""
     kept: list[int] = []
+    boxes = np.asarray(boxes, np.float64)
     overlap = intersection_over_union(boxes, boxes)
     for index in np.argsort(-boxes[:, 4], kind="stable"):
         if all(overlap[index, other] <= limit for other in kept):

@@ -18,12 +18,13 @@ def analyse_clips(
     clips: Sequence[np.ndarray],
     times: Sequence[np.ndarray],
     seen: Sequence[np.ndarray | None] | None = None,
+    parsing: bool = True,
 ) -> list[FaceTrack | ClipFailure]:
     """What a back end finds in clips uint8 (T, H, W, 3); a ClipFailure in the place of one without any face.
 
-    `seen`: of each clip what this back end saw in the frames that it was cut out of, or None.
+    `seen`: of each clip what this back end saw in the frames that it was cut out of, or None; `parsing`: is it wanted?
     """
-    found = analyze_clips(backend, clips, times, seen)
+    found = analyze_clips(backend, clips, times, seen, parsing)
     return [
         track
         if isinstance(track, ClipFailure) or (track.confidence > 0).any()

@@ -80,7 +80,7 @@ class SampleMaker:
     """Makes samples of sources, as the stages do: crops, film strip, face analysis, caption.
 
     detector None: the frames are face crops as they are. faces: back end for parsing and landmarks, None to leave them
-    out. describer: for captions. size: side that a model wants, as in parse_packed.
+    out. describer: for captions. size: side that a model wants, as in parse_packed. parsing: whether it is wanted.
     """
 
     def __init__(
@@ -91,7 +91,9 @@ class SampleMaker:
         analysis: Analysis | None = None,
         describer: Describer | None = None,
         size: int | None = None,
+        parsing: bool = True,
     ) -> None:
+        self.parsing = parsing
         self.cropping, self.detector, self.faces, self.describer, self.size = cropping, detector, faces, describer, size
         self.analysis = analysis or Analysis(faces.name if faces else "")
 
@@ -177,7 +179,7 @@ class SampleMaker:
         track = None
         if self.faces is not None:
             same = self.detector is not None and self.detector.fingerprint == self.faces.fingerprint
-            found = analyse_clips(self.faces, [frames], [rounded(times)], [seen if same else None])[0]
+            found = analyse_clips(self.faces, [frames], [rounded(times)], [seen if same else None], self.parsing)[0]
             track = None if isinstance(found, ClipFailure) else found
         return _Look(rows, frames, small, track, np.zeros((count, 0)) if boxes is None else boxes)
 
@@ -194,7 +196,7 @@ class SampleMaker:
                 error = f"no face found in any of its {len(times)} frames by {self.faces.name}"
                 return FaceWindow(window.start, window.end, error=error)
             track = finish_track(look.track, rounded(times), self.analysis)
-            sample.parsing = shrink_parsing(track.parsing, look.small.shape[1])
+            sample.parsing = shrink_parsing(track.parsing, look.small.shape[1]) if self.parsing else None
             sample.landmarks, sample.signals = track.landmarks, track.signals
             info["confidence"] = [round(float(value), 4) for value in track.confidence]
             info["signal_names"] = list(track.signal_names)

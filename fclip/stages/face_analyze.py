@@ -35,8 +35,8 @@ class Config(ShardConfig):
 
     Back ends: facexformer (the paper's choice; needs its weights), mediapipe (CPU; pip install 'fclip[mediapipe]'),
     lite (bundled, small, learned from rendered faces and from MediaPipe on real ones). `--backend list` shows what is
-    installed. Clips that preprocess has cropped with the same mediapipe are not looked at again: what it saw is in the
-    shards.
+    installed. Clips that preprocess has cropped with the same mediapipe or lite are not searched again: what it saw is
+    in the shards.
 
     Example:  fclip face-analyze
               fclip face-analyze --backend lite
@@ -127,8 +127,8 @@ class FacesStage(ShardStage[Config]):
             samples = [sample for _, _, sample in group]
             seen = [sample.seen if sample.seen_by == self.backend.fingerprint else None for sample in samples]
             tracks = analyse_clips(self.backend, [sample.frames for sample in samples], times, seen)
-            handed = sum(rows is not None for rows in seen)
-            result.tally["as_seen"] = result.tally.get("as_seen", 0) + handed
+            if handed := sum(rows is not None for rows in seen):
+                result.tally["as_seen"] = result.tally.get("as_seen", 0) + handed
             for (key, sha256, sample), track, seconds in zip(group, tracks, times, strict=True):
                 frames = len(sample.frames)
                 if isinstance(track, ClipFailure):

@@ -94,7 +94,8 @@ def open_predictor(opened: OpenedModel, options: PredictOptions) -> VideoPredict
         analysis = replace(analysis, backend=options.backend or analysis.backend)
         faces = _backend(analysis.backend, detector)
     size = opened.model.preprocess.image_size
-    samples = SampleMaker(cropping, detector, faces, analysis, describer, size)
+    parsing = describer is not None or "parsing" in wanted  # a captioner may look at it
+    samples = SampleMaker(cropping, detector, faces, analysis, describer, size, parsing)
     return VideoPredictor(opened.model, choose_device(options.device), samples)
 
 

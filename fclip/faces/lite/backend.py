@@ -1,7 +1,8 @@
 """The bundled face back end `lite`: finds faces, 68 landmarks and the 11-class parsing with two small networks.
 
 It needs no extra package and no download. Where frames follow each other closely, the finder looks at some of them
-only and the faces are followed in between; resources/weights.json says how far it can be trusted on real faces.
+only and the faces are followed in between; resources/weights.json says how far it can be trusted on real faces. What is
+seen in whole frames is handed on (`analyze_seen`), so that the crops are read for the parsing alone.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from fclip.errors import ClipFailure
 from fclip.faces.base import WeightsOptions, check_frames
-from fclip.faces.boxes import centres_and_sides, intersection_over_union, without_doubles
+from fclip.faces.boxes import centres_and_sides, distinct, intersection_over_union
 from fclip.faces.landmarks import landmark_box
 from fclip.faces.linking import Track, link, scene_cuts
 from fclip.faces.lite.crops import Area, as_input, crop, letterbox, paste_parsing, peaks, reader_area, to_frame
 from fclip.faces.lite.network import FINDER_GRID, FINDER_SIZE, load_lite
+from fclip.faces.seen import boxes_of, split_rows
 from fclip.files import sha256_file
 from fclip.records import LANDMARKS, FaceTrack
 from fclip.registry import register
@@ -48,6 +50,29 @@ class Reading:
         return landmark_box(self.landmarks)
 
 
+@dataclass
+class LocatedFace:
+    """A face of a frame: landmarks (68, 2) in pixels and the reader's probability that it is one."""
+
+    landmarks: np.ndarray
+    score: float
+
+    @property
+    def box(self) -> np.ndarray:
+        """Extent of the landmarks."""
+        return landmark_box(self.landmarks)
+
+    @property
+    def points(self) -> np.ndarray:
+        """The landmarks."""
+        return self.landmarks
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The score."""
+        return np.array([self.score])
+
+
 @register(WeightsOptions)
 class LiteBackend:
     """FaceBackend and FaceDetector in plain torch. `weights` replaces the bundled file (same format)."""
@@ -58,34 +83,62 @@ class LiteBackend:
         path = options.weights or WEIGHTS
         self.device = torch.device(device)
         self.networks = load_lite(path).to(self.device).to(memory_format=torch.channels_last)
-        self.fingerprint = {"backend": self.name, "weights": sha256_file(path), "version": "2"}
+        self.fingerprint = {"backend": self.name, "weights": sha256_file(path), "version": "3"}
 
-    @torch.inference_mode()
     def detect(self, frames: np.ndarray, times: np.ndarray | None = None) -> list[np.ndarray]:
         """Boxes of all faces, as FaceDetector says; a box may reach beyond the frame.
 
         The score is the reader's probability that the place shows a face; those under FOUND are left out. A face
         that is there for less than FOLLOWED seconds may be missed.
         """
+        return [boxes_of(faces) for faces in self.see(frames, times)]
+
+    @torch.inference_mode()
+    def see(self, frames: np.ndarray, times: np.ndarray | None = None) -> list[list[LocatedFace]]:
+        """All faces of each frame with their landmarks; see `detect`."""
         looks = looked_at(check_frames(frames), times)
-        found = dict(zip(looks, self._search(frames, looks), strict=True))
+        found = dict(zip(looks, self._search_well(frames, looks), strict=True))
         expected: dict[int, np.ndarray] = {}
         lost: list[int] = []
         for first, last in pairwise(looks):
+            ends = boxes_of(found[first]), boxes_of(found[last])
             for index in range(first + 1, last):
-                boxes = between(found[first], found[last], (index - first) / (last - first))
+                boxes = between(*ends, (index - first) / (last - first))
                 if boxes is None:
                     lost.append(index)
                 else:
                     expected[index] = boxes
         wanted = [(index, box) for index, boxes in expected.items() for box in boxes]
-        for (index, box), (seen, score) in zip(wanted, self._locate(frames, wanted), strict=True):
-            found[index] = np.vstack([found.get(index, np.empty((0, 5), np.float32)), np.append(seen, score)])
-            if score < FOUND or not in_place(box, seen):
+        for (index, box), face in zip(wanted, self._locate(frames, wanted), strict=True):
+            found.setdefault(index, []).append(face)
+            if face.score < FOUND or not in_place(box, face.box):
                 lost.append(index)
         lost = sorted(set(lost))
-        found |= dict(zip(lost, self._search(frames, lost), strict=True))
-        return [found.get(index, np.empty((0, 5))).astype(np.float32) for index in range(len(frames))]
+        found |= dict(zip(lost, self._search_well(frames, lost), strict=True))
+        return [found.get(index, []) for index in range(len(frames))]
+
+    @torch.inference_mode()
+    def analyze_seen(
+        self, frames: np.ndarray, times: np.ndarray | None, seen: np.ndarray, parsing: bool = True
+    ) -> FaceTrack:
+        """Landmarks as they were seen in the frames that the crops `frames` were cut out of, as SeeingBackend says.
+
+        The reader looks at the crops for the parsing alone, the finder at frames without the face.
+        """
+        rows = split_rows(seen, len(check_frames(frames)), (LANDMARKS, 2), 1)
+        faces = [None if row is None else LocatedFace(row[0], float(row[1][0])) for row in rows]
+        missing = [index for index, face in enumerate(faces) if face is None]
+        for index, found in zip(missing, self._search_well(frames, missing), strict=True):
+            faces[index] = max(found, key=lambda face: float(np.ptp(face.landmarks, axis=0).max()), default=None)
+        known = {index: face for index, face in enumerate(faces) if face is not None}
+        if not known:
+            raise ClipFailure(f"no face found in any of {len(frames)} frames")
+        readings = self._read(frames, {index: face.box for index, face in known.items()}) if parsing else {}
+        track = self._track(frames.shape[:3], readings)
+        for index, face in known.items():
+            track.confidence[index] = face.score
+            track.landmarks[index] = face.landmarks / frames.shape[2:0:-1]
+        return track
 
     @torch.inference_mode()
     def analyze(self, frames: np.ndarray, times: np.ndarray | None = None) -> FaceTrack:
@@ -97,7 +150,7 @@ class LiteBackend:
         looks = looked_at(frames, times, cuts)
         boxes = [np.empty((0, 5))] * len(frames)
         for index, found in zip(looks, self._search(frames, looks), strict=True):
-            boxes[index] = found
+            boxes[index] = boxes_of(found)
         main: dict[int, Track] = {}
         for candidate in link(boxes, cuts):
             main.setdefault(candidate.shot, candidate)
@@ -132,7 +185,8 @@ class LiteBackend:
             for index, reading in readings.items()
             if reading.presence >= FOUND and not in_place(expected[index], reading.box)
         }
-        for index, boxes in zip(lost, self._search(frames, lost), strict=True):
+        for index, found in zip(lost, self._search(frames, lost), strict=True):
+            boxes = boxes_of(found)
             if len(boxes):
                 distance = np.linalg.norm(
                     centres_and_sides(boxes)[0] - centres_and_sides(expected[index][None])[0], axis=1
@@ -152,27 +206,34 @@ class LiteBackend:
                 readings[index] = Reading(area, points, score, logits[row])
         return readings
 
-    def _locate(self, frames: np.ndarray, wanted: list[tuple[int, np.ndarray]]) -> list[tuple[np.ndarray, float]]:
-        """Box (4,) and presence of the face in each place, given as frame index and box (4,)."""
+    def _locate(self, frames: np.ndarray, wanted: list[tuple[int, np.ndarray]]) -> list[LocatedFace]:
+        """The face in each place, given as frame index and box (4,)."""
         located = []
         for chunk, images in self._crops(frames, wanted):
             landmarks, presence = (part.cpu() for part in self.networks.reader.locate(images))
             for (_, area), points, score in zip(chunk, landmarks, presence.sigmoid().tolist(), strict=True):
-                located.append((landmark_box(to_frame(points, area)), score))
+                located.append(LocatedFace(to_frame(points, area), score))
         return located
 
-    def _search(self, frames: np.ndarray, looks: list[int]) -> list[np.ndarray]:
-        """Boxes (n, 5) of all faces in the frames at `looks`, found without knowing where they were.
+    def _search(self, frames: np.ndarray, looks: list[int]) -> list[list[LocatedFace]]:
+        """All faces in the frames at `looks`, found without knowing where they were.
 
         A frame in which nothing is found is searched again at twice the size, for faces half as large.
         """
-        boxes: dict[int, list[np.ndarray]] = {index: [] for index in looks}
+        found: dict[int, list[LocatedFace]] = {index: [] for index in looks}
         for size in (FINDER_SIZE, 2 * FINDER_SIZE):
-            places = self._places(frames, [index for index in looks if not boxes[index]], size)
-            for (index, _), (box, score) in zip(places, self._locate(frames, places), strict=True):
-                if score >= FOUND:
-                    boxes[index].append(np.append(box, score))
-        return [without_doubles(np.asarray(boxes[index], np.float64).reshape(-1, 5)) for index in looks]
+            places = self._places(frames, [index for index in looks if not found[index]], size)
+            for (index, _), face in zip(places, self._locate(frames, places), strict=True):
+                if face.score >= FOUND:
+                    found[index].append(face)
+        return [[found[index][row] for row in distinct(boxes_of(found[index]))] for index in looks]
+
+    def _search_well(self, frames: np.ndarray, looks: list[int]) -> list[list[LocatedFace]]:
+        """As `_search`, the reader looking twice: the finder's place is rough, and it sees best in the middle."""
+        found = self._search(frames, looks)
+        once = [(index, face.box) for index, faces in zip(looks, found, strict=True) for face in faces]
+        again = iter(self._locate(frames, once))
+        return [[better(face, next(again)) for face in faces] for faces in found]
 
     def _places(self, frames: np.ndarray, looks: list[int], size: int) -> list[tuple[int, np.ndarray]]:
         """Where faces may be, by the finder at `size` pixels: frame index and box (4,)."""
@@ -239,3 +300,8 @@ def follow(track: Track, looks: list[int], shots: np.ndarray) -> dict[int, np.nd
 def in_place(expected: np.ndarray, seen: np.ndarray) -> bool:
     """Whether a face lies so near to where it was looked for that the reader saw it well: boxes (4,)."""
     return bool(intersection_over_union(expected[None], seen[None])[0, 0] >= IN_PLACE)
+
+
+def better(first: LocatedFace, second: LocatedFace) -> LocatedFace:
+    """The second look at a face, unless it has lost it."""
+    return second if second.score >= FOUND and in_place(first.box, second.box) else first

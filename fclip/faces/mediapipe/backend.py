@@ -115,7 +115,9 @@ class MediaPipeBackend:
                     main[index] = min(found[index], key=lambda face: float(np.abs(face.box - box).sum()))
         return track_of(main, frames)
 
-    def analyze_seen(self, frames: np.ndarray, times: np.ndarray | None, seen: np.ndarray) -> FaceTrack:
+    def analyze_seen(
+        self, frames: np.ndarray, times: np.ndarray | None, seen: np.ndarray, parsing: bool = True
+    ) -> FaceTrack:
         """The same from what was seen in the frames that the crops `frames` were cut out of, as SeeingBackend says.
 
         The mesh is that of the whole frame, moved. The network runs on the frames without one, and on those where the
@@ -129,7 +131,7 @@ class MediaPipeBackend:
         looks = self.see(frames[again], None if times is None else times[again]) if again else []
         for place, look in zip(again, looks, strict=True):
             faces[place] = _the_same(faces[place], look)
-        return track_of(faces, frames)
+        return track_of(faces, frames, parsing)
 
     def see(self, frames: np.ndarray, times: np.ndarray | None = None) -> list[list[MeshFace]]:
         """All faces of each frame: one pass over the clip, then another look at the frames that seem to have none."""
@@ -151,7 +153,7 @@ class MediaPipeBackend:
         return found
 
 
-def track_of(faces: Sequence[MeshFace | None], frames: np.ndarray) -> FaceTrack:
+def track_of(faces: Sequence[MeshFace | None], frames: np.ndarray, parsing: bool = True) -> FaceTrack:
     """The track of one face, None where it was not found, over frames uint8 (T, H, W, 3); ClipFailure without any."""
     count, height, width = frames.shape[:3]
     track = FaceTrack(
@@ -164,7 +166,8 @@ def track_of(faces: Sequence[MeshFace | None], frames: np.ndarray) -> FaceTrack:
     )
     for index, face in enumerate(faces):
         if face is not None:
-            track.parsing[index] = mesh_to_parsing(face.mesh, height, width)
+            if parsing:
+                track.parsing[index] = mesh_to_parsing(face.mesh, height, width)
             track.landmarks[index] = mesh_to_landmarks(face.mesh) / (width, height)
             track.confidence[index] = 1
             blendshapes[index], pose[index] = face.blendshapes, face.pose
