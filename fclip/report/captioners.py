@@ -11,7 +11,7 @@ from fclip.data.storage.captions import read_captions
 from fclip.errors import FclipError
 from fclip.files import resource_json
 from fclip.records import CaptionRecord
-from fclip.report.page.blocks import Block, Cell, Flag, Heading, Measure, Table, Text
+from fclip.report.page.blocks import Block, Cell, Flag, Measure, Table, Text
 from fclip.runner.workspace import list_shards
 
 
@@ -50,7 +50,6 @@ def compare_captioners(folders: Sequence[Path], clips: int) -> list[Block]:
             parts = named_parts(records[key].text)
             texts.append([key, folder.name, len(parts), ", ".join(parts) or None, records[key].text])
     return [
-        Heading("Captioners side by side"),
         Text(
             f"{len(keys)} clips that all describe; of each part of the face, the share of captions that name it in %."
         ),
