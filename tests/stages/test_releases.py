@@ -28,7 +28,7 @@ def write_tree(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_from_release_to_figures(tmp_path: Path, name: str) -> None:
+def test_from_release_to_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Fold 1 is tested on exactly the clips that the release's lists, folders or people put there."""
     source = tmp_path / "source"
     write_tree(source) if name == "tree" else getattr(layouts, f"write_{name.replace('-', '_')}")(source)
@@ -53,6 +53,9 @@ def test_from_release_to_figures(tmp_path: Path, name: str) -> None:
     dataset = open_dataset(kind, source)
     parts = dataset.folds["1"]["test"]
     assert tested == {clip.key: clip.label for clip in dataset.clips if clip.part in parts} and tested
+    monkeypatch.chdir(source)  # a run finds its data by the workspace that it lies in
+    again = evaluate.run(evaluate.Config(runs=(str(trained.out),)))
+    assert again.counts["runs"] == 1 and not (source / "fclip-data").exists()
     if name == "tree":
         assert dataset.levels == "person/class" and set(tested.values()) == {"happy", "Sad"}
         assert len({clip.meta["identity"] for clip in dataset.clips if clip.part in parts}) * 4 == len(tested)
