@@ -128,16 +128,19 @@ def _percent(value: float | None, none: str) -> str:
 
 def find_runs(config: Config) -> list[Path]:
     """Run folders named, or all finished ones of the workspace; MissingOutput when there are none."""
-    from fclip.engine.train.run_folder import RunFolder, read_identity
-
     if config.runs:
         folders = [Path(name) for name in config.runs]
         for folder in folders:
             if not folder.is_file() and not (folder / "config.json").is_file():
                 raise FclipError(f"{folder}: not a run folder (no config.json); train one with: fclip train")
         return folders
+    trained = sorted((config.root / "runs").glob("*/LAST"))
+    if not trained:
+        raise MissingOutput(config.root / "runs", first_command(config, "train"))
+    from fclip.engine.train.run_folder import RunFolder, read_identity
+
     found = []
-    for path in sorted((config.root / "runs").glob("*/LAST")):
+    for path in trained:
         folder = path.parent
         identity = read_identity(folder)
         if config.dataset in (None, identity.dataset) and config.variant in (None, identity.options().variant):

@@ -73,6 +73,39 @@ def test_doctor_says_what_is_here_and_what_is_not(monkeypatch, tmp_path):
     assert broken.exit_code == 1 and "PROBLEM: no-such-library is not installed" in broken.output
 
 
+def test_what_is_wrong_or_missing_is_told_before_torch_is_loaded(tmp_path):
+    """Loading torch takes seconds: names, paths, earlier stages and weights are looked at first."""
+    (tmp_path / "x.mp4").touch()
+    lines = [
+        "train --variant star-dager",
+        "train --dataset dfew",
+        "train",
+        "zeroshot --test dfew",
+        "eval",
+        "eval nowhere",
+        "report",
+        "predict x.mp4 --classes a,b",
+        "predict nowhere.mp4",
+        "caption --mllm video-llava --in .",
+        "face-analyze --backend facexformer --in .",
+        "preprocess --dataset folder --source nowhere",
+        "convert a b --from openaii",
+        "fetch ViT-B-61",
+        "refine",
+    ]
+    code = (
+        "import sys; from typer.testing import CliRunner; from fclip.cli.app import app\n"
+        f"for line in {lines!r}:\n"
+        "    code = CliRunner().invoke(app, line.split()).exit_code\n"
+        "    if 'torch' in sys.modules or code not in (1, 2): sys.exit(f'{line}: {code}')"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_every_command_has_help_with_an_example(command):
     result = runner.invoke(app, [command, "--help"])
