@@ -29,7 +29,7 @@ def test_a_real_clip_is_answered_as_it_comes(samples, monkeypatch):
     assert set(result["probabilities"]) == SIX
     assert result["label"] in SIX
     assert report.lines[0].endswith(" %)")
-    rests_on = next(line for line in report.lines if line.startswith("note: signals, trained on "))
+    rests_on = next(line for line in report.lines if line.startswith("note: signals-probe on tiny, trained on "))
     assert "held-out UAR" in rests_on
     assert rests_on.endswith("expression shown, not emotion felt")
 

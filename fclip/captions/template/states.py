@@ -27,6 +27,7 @@ from fclip.records import FaceTrack
 
 QUANTILES = (0.5, 0.95, 0.98, 0.995)  # of neutral faces: base, slight, clear, strong
 MOST = 5.0  # deviations above it are not told apart
+NEAR = 0.8  # deviation from which a channel is not called neutral: up to 1 neither its state nor rest is told
 HELD = 0.8  # share of the frames in which a state must be there to be held
 MOST_ANGLE = 40.0  # degrees of head turn beyond which measures are corrected no further
 Signals = Mapping[str, np.ndarray]  # a signal's name -> (T, 2), the person's right and left
@@ -57,7 +58,7 @@ def find_states(track: FaceTrack, size: tuple[int, int]) -> tuple[list[State], s
     """States held in at least HELD of the frames, and the channels that are there in more than the rest of them.
 
     A track whose every frame holds a face; size (height, width) of the frames. What the second set leaves out is
-    neutral: below the threshold in at least HELD of the frames.
+    neutral: below NEAR in at least HELD of the frames.
     """
     return held_states(*read_deviations(track, size))
 
@@ -69,10 +70,12 @@ def held_states(deviations: Mapping[str, np.ndarray], yaw: np.ndarray) -> tuple[
     courses = np.concatenate([sides, sides.mean(axis=2, keepdims=True)], axis=2)  # (K, T, 3): right, left, both
     lasting, usual, most = np.quantile(courses, (1 - HELD, 0.5, HELD), axis=1)  # each (K, 3)
     frontal = np.median(np.abs(yaw)) < SIDE_VISIBLE
-    there, held = {}, {}
+    there, held, neutral = {}, {}, set()
     for name, least, middle, top in zip(deviations, lasting, usual, most, strict=True):
         spec = specs[name]
         there[name] = top[2] >= 1 or (spec.sided and top.max() >= 2)
+        if top[2] < NEAR and not there[name]:
+            neutral.add(name)
         one_sided = spec.sided and frontal and least[:2].max() >= 2 and least[:2].min() < 1
         column = int(np.argmax(least[:2])) if one_sided else 2
         if least[column] >= (2 if spec.state.get("clear") else 1):
@@ -84,7 +87,7 @@ def held_states(deviations: Mapping[str, np.ndarray], yaw: np.ndarray) -> tuple[
         if all(other in held for other in specs[name].state.get("with", ()))
         and not any(there.get(other) for other in specs[name].state.get("without", ()))
     ]
-    return told, {name for name, is_there in there.items() if is_there and not specs[name].state.get("resting")}
+    return told, {name for name in there if name not in neutral and not specs[name].state.get("resting")}
 
 
 def read_deviations(track: FaceTrack, size: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
