@@ -1,6 +1,7 @@
 # All methods on one data set in one table with intervals: `make -f overview.mk table`, on demo7 over its five folds.
 #   make -f overview.mk table SEEDS="0 1 2"              means and deviations over seeds too
 # A run that is finished is kept, one that was cut off goes on: run the same command again.
+options.signals      = --variant signals
 options.base         = --variant base --clip $(CLIP)
 options.star         = --variant star --clip $(CLIP)
 options.dagger       = --variant dagger --clip $(CLIP)
@@ -13,7 +14,7 @@ options.cocoop       = --variant cocoop --clip $(CLIP_DFER)
 FOLDS ?= 1 2 3 4 5
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
-METHODS := linear-probe coop cocoop dfer-clip base star dagger star-dagger
+METHODS := signals linear-probe coop cocoop dfer-clip base star dagger star-dagger
 PLAIN := $(RUNS)/none-to-$(DATASET)-zeroshot-clip-fold*-seed0
 
 .PHONY: table
