@@ -47,7 +47,7 @@ weights: setup ## train the bundled networks again (an hour on one core); REAL_F
 	$(BIN)/python -m examples.weights $(if $(REAL_FACES),--real-faces '$(REAL_FACES)')
 
 lock: setup ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --all-extras --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --extra mediapipe --extra tensorboard --group dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the targets above made (.venv, demo, caches)
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
