@@ -148,7 +148,7 @@ def _is_model(folder: Path) -> bool:
     try:
         parts: Any = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
         return all((folder / str(part)).is_file() for part in set(parts))
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
         return False
 
 

@@ -83,7 +83,7 @@ class Chat:
                 if status == 200:
                     try:
                         return json.loads(content)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         problem = "an answer that is not JSON"
                 elif status in REFUSED:
                     raise FclipError(f"{self.base_url} refused: {status} {reason}: {self._said(content)}")
@@ -144,7 +144,7 @@ class Chat:
         try:
             error = json.loads(content)["error"]
             text = str(error["message"] if isinstance(error, dict) else error)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             text = content.decode("utf-8", "replace")
         if self._key:
             text = text.replace(self._key, "***")

@@ -52,5 +52,5 @@ def _read_description(path: Path) -> tuple[str, tuple[str, ...], Folds]:
         }
         classes = tuple(str(name) for name in value["classes"])
         return str(value["name"]), classes, folds
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FclipError(f"{path}: not the description of a rendered data set ({error!r}); run fclip synth") from error

@@ -112,7 +112,7 @@ def _part(path: Path) -> Row:
             ]
             if len(named) == 2 and "signals" in file:
                 attributes |= _ranges([(named[0], named[1], file["signals"][:])])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
         raise FclipError(f"{path}: not a readable part file ({error}); make it again") from error
     size = path.stat().st_size
     return {"kind": attributes.pop("schema", "hdf5"), "clips": clips, "bytes": size, **tables, **attributes}
@@ -136,7 +136,7 @@ def _captions(path: Path) -> Row:
 def _failures(path: Path) -> Row:
     try:
         reasons = [json.loads(line)["reason"] for line in path.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FclipError(f"{path}: not a list of failed clips ({error!r})") from error
     return {"kind": "failed clips", "clips": len(reasons), "bytes": path.stat().st_size, "reasons": _counts(reasons)}
 
@@ -158,7 +158,7 @@ def _checkpoint(path: Path) -> Row:
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  not a mapping
             metadata: dict[str, Any] = dict(file.metadata() or {})
         metadata |= dict(json.loads(metadata.pop("fclip", "{}")))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise FclipError(f"{path}: not a readable checkpoint ({error})") from error
     parameters = sum(_product(shape) for shape in shapes)
     facts = {"kind": "checkpoint", "tensors": len(shapes), "parameters": parameters, "bytes": path.stat().st_size}

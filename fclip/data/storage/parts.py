@@ -121,7 +121,7 @@ class FacesPart:
             check_finite(signals)
             names, units = (json.loads(str(self.attributes[name])) for name in ("signal_names", "signal_units"))
             return check_names(names, signals.shape[1]), check_names(units, signals.shape[1], distinct=False)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise FclipError(f"{self._part.path}: signals: {error}; run fclip face-analyze again") from error
 
 

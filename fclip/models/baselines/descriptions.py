@@ -29,7 +29,7 @@ def read_descriptions(source: Source) -> dict[str, str]:
         raise FclipError(f"{path}: no such file of descriptions (JSON, class name: text)")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FclipError(f"{path}: not JSON ({error}); expected an object of class name: text") from None
     return _checked(found, str(path))
 

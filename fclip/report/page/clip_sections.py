@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +32,14 @@ def clip_blocks(folder: Path, clips: int) -> list[Block]:
 def _find_samples(packed: Path, clips: int) -> Iterator[PackedSample]:
     """The first clip of each class that has face maps, in the first shards."""
     from fclip.data.storage.packed import parse_packed
-    from fclip.data.storage.shards import read_shard
+    from fclip.data.storage.shards import parse_info, read_shard
     from fclip.data.storage.splits import read_classes
 
     wanted = min(clips, len(read_classes(packed)))
     seen: set[str] = set()
     for path, _ in list_shards(packed, ".tar", "packed")[:MAX_SHARDS]:
         for key, fields in read_shard(path):
-            label = json.loads(fields["json"])["label"]
+            label = parse_info(key, fields)["label"]
             if label not in seen and {"parsing.png", "landmarks.npy"} <= fields.keys():
                 seen.add(label)
                 yield parse_packed(key, fields)
