@@ -237,6 +237,6 @@ def _fingerprint(path: Path) -> str:
     import h5py
 
     with h5py.File(path) as file:
-        found = str(file.attrs["fingerprint"])
+        found = file.attrs["fingerprint"].decode()
     assert read_features(path, found)
     return found

@@ -199,7 +199,7 @@ def test_explanations_are_stored_and_shown(tmp_path):
     page = Page((tmp_path / "r.html").read_text())
     pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 4
-    assert {alt.split()[2].rstrip(",") for alt in pictures} == set(SEVEN[:3])
+    assert {alt.split()[2].rstrip(",;") for alt in pictures} == set(SEVEN[:3])
 
 
 def test_damaged_explanations_are_refused(tmp_path):

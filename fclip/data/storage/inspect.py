@@ -13,6 +13,7 @@ import numpy as np
 
 from fclip.data.storage.captions import read_captions
 from fclip.data.storage.packed import parse_signals
+from fclip.data.storage.parts import read_attributes
 from fclip.data.storage.shards import ShardIndex, index_shard, parse_info, read_fields
 from fclip.data.storage.sheet import contact_sheet
 from fclip.data.storage.training_log import read_training_log
@@ -105,7 +106,7 @@ def _part(path: Path) -> Row:
     try:
         with h5py.File(path, "r") as file:
             tables = {name: f"{table.dtype} {tuple(table.shape)}" for name, table in file.items()}
-            attributes = {name: str(value) for name, value in file.attrs.items()}
+            attributes = {name: str(value) for name, value in read_attributes(file).items()}
             clips = len(file["keys"])
             named = [
                 json.loads(attributes.pop(name)) for name in ("signal_names", "signal_units") if name in attributes

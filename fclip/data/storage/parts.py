@@ -215,14 +215,13 @@ class _PartWriter:
     def finish(self, attributes: Mapping[str, Scalar]) -> None:
         """Write keys, offsets and attributes."""
         for name, values in (("keys", list(self._sha256s)), ("sha256", list(self._sha256s.values()))):
-            table = self._file.create_dataset(name, (len(values),), h5py.string_dtype(), track_times=False)
-            table[:] = values
+            self._file.create_dataset(name, data=_fixed_text(values), track_times=False)
         offsets = np.array(self._offsets, "<i8")
         self._file.create_dataset("offsets", data=offsets, chunks=offsets.shape, track_times=False, fletcher32=True)
         for name, value in sorted(attributes.items()):
             if not isinstance(value, str | int | float | bool):
                 raise FclipError(f"{self.path}: attribute {name} is {type(value).__name__}, not text or a number")
-            self._file.attrs[name] = value
+            self._file.attrs[name] = _fixed_text([value])[0] if isinstance(value, str) else value
 
     def _create(self, name: str, values: np.ndarray) -> None:
         """Make an empty table that grows by rows like these, in chunks of about 64 kB or one row."""
@@ -252,10 +251,7 @@ class _PartReader:
         except OSError as error:
             raise FclipError(f"{path}: not a readable HDF5 file ({error}); make it again") from error
         try:
-            self.attributes: dict[str, Scalar] = {
-                name: value.item() if isinstance(value, np.generic) else value
-                for name, value in self.file.attrs.items()
-            }
+            self.attributes = read_attributes(self.file)
             if self.attributes.get("schema") != schema:
                 raise ValueError(f"its schema is {self.attributes.get('schema')!r}, not {schema!r}")
             self._read_keys()
@@ -297,4 +293,27 @@ class _PartReader:
         table = self.file[name] if hard else None
         if not isinstance(table, h5py.Dataset) or table.external or table.is_virtual:
             raise ValueError(f"no table {name} in the file")
+        _check_text_type(name, table.dtype)
         return table
+
+
+def read_attributes(file: h5py.File) -> dict[str, Scalar]:
+    """The attributes of a part file as plain values; ValueError for text of no fixed length."""
+    found: dict[str, Scalar] = {}
+    for name in file.attrs:
+        _check_text_type(name, file.attrs.get_id(name).dtype)
+        value = file.attrs[name]
+        value = value.item() if isinstance(value, np.generic) else value
+        found[name] = value.decode() if isinstance(value, bytes) else value
+    return found
+
+
+def _fixed_text(texts: Sequence[str]) -> np.ndarray:
+    """Texts (N,) of a fixed length: those of any length lie in a heap, and HDF5 never returns from a damaged one."""
+    encoded = [text.encode() for text in texts]
+    return np.array(encoded, h5py.string_dtype("utf-8", max([1, *map(len, encoded)])))
+
+
+def _check_text_type(name: str, dtype: np.dtype) -> None:
+    if dtype.hasobject:
+        raise ValueError(f"{name} has no fixed length, as an older fclip wrote it")
