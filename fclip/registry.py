@@ -291,7 +291,7 @@ def _converters() -> list[Row]:
         Row("openai", f"{weights}:openai", "OpenAI's CLIP", "fclip.config:NoOptions"),
         Row("farl", f"{weights}:farl", "FaRL (CVPR 2022)", "fclip.config:NoOptions"),
         Row("longclip", f"{weights}:longclip", "Long-CLIP (ECCV 2024)", "fclip.config:NoOptions"),
-        Row("dfer-clip", f"{checkpoints}:dfer_clip", "a trained DFER-CLIP", f"{options}:TrainedOptions"),
+        Row("dfer-clip", f"{checkpoints}:dfer_clip", "a trained DFER-CLIP", f"{options}:PositionOptions"),
         Row("aim", f"{weights}:aim", "adapters of AIM (ICLR 2023)", "fclip.config:NoOptions"),
         Row("emoclip", f"{checkpoints}:emoclip", "a trained EmoCLIP", f"{options}:TrainedOptions"),
         Row("facexformer", f"{weights}:facexformer", "FaceXFormer", "fclip.config:NoOptions"),

@@ -200,7 +200,7 @@ def test_dfer_clip_recovers_texts_and_loads(
     state = dfer_state(clip_state, TEXTS, shared)
     write_dfer_clip(tmp_path / "model.pth", state)
     out = tmp_path / "out.safetensors"
-    report = convert(tmp_path / "model.pth", out, "dfer-clip", classes=["joy", "calm", "stress"])
+    report = convert(tmp_path / "model.pth", out, "dfer-clip", position="end", classes=["joy", "calm", "stress"])
     assert report.metadata["options"]["descriptions"] == dict(zip(("joy", "calm", "stress"), TEXTS, strict=True))
     assert [TOKENIZER.encode(text) for text in TEXTS] == report.metadata["prompt_ids"]
     assert {"optimizer", "recorder", "best_acc", "epoch", "prompt_learner.token_suffix"} < set(report.dropped)
@@ -225,7 +225,7 @@ def test_a_converted_dfer_clip_checkpoint_is_tested_by_eval(
     classes = ("anger", "fear")
     write_dfer_clip(tmp_path / "model.pth", dfer_state(clip_state, TEXTS[:2]))
     out = tmp_path / "released.safetensors"
-    convert(tmp_path / "model.pth", out, "dfer-clip", classes=classes, clip_weights=clip_file)
+    convert(tmp_path / "model.pth", out, "dfer-clip", position="end", classes=classes, clip_weights=clip_file)
     packed = tmp_path / "toy" / "packed"
     packed.mkdir(parents=True)
     shard = packed_shard(packed / "part2-00000.tar", ["a", "b", "c"], classes, False, count=8, height=80, width=80)
@@ -249,14 +249,14 @@ def test_a_converted_dfer_clip_checkpoint_is_tested_by_eval(
 def test_dfer_clip_needs_names_for_other_class_counts(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
     write_dfer_clip(tmp_path / "model.pth", dfer_state(clip_state, TEXTS))
     with pytest.raises(FclipError, match="3 classes"):
-        convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip")
+        convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", position="end")
     with pytest.raises(FclipError, match="2 names"):
-        convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", classes=["a", "b"])
+        convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", position="end", classes=["a", "b"])
 
 
 def test_converted_dfer_clip_refuses_another_clip(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
     write_dfer_clip(tmp_path / "model.pth", dfer_state(clip_state, TEXTS))
-    convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", classes=["a", "b", "c"])
+    convert(tmp_path / "model.pth", tmp_path / "out.safetensors", "dfer-clip", position="end", classes=["a", "b", "c"])
     changed = {**clip_state, "ln_final.bias": clip_state["ln_final.bias"] + 1e-3}
     save_file(changed, tmp_path / "other.safetensors")
     with pytest.raises(FclipError, match="clip_sha256"):
@@ -278,6 +278,29 @@ def test_emoclip_loads_with_any_classes(tmp_path: Path, clip_file: Path, clip_st
     assert len(load_model(tmp_path / "eleven.safetensors", clip_weights=clip_file).classes) == 11
 
 
+@pytest.mark.parametrize("kind", ["coop", "dfer-clip"])
+def test_where_the_text_stands_is_asked(
+    tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], kind: str
+) -> None:
+    """No tensor tells it and each position gives other text features: without --position nothing is written."""
+    state = coop_state(clip_state) if kind == "coop" else dfer_state(clip_state, TEXTS)
+    (write_coop if kind == "coop" else write_dfer_clip)(tmp_path / "model.pth", state)
+    out, given = tmp_path / "out.safetensors", options_for(kind, clip_file)
+    given = given if kind == "dfer-clip" else {**given, "classes": ()}
+    with pytest.raises(UsageError, match="where the text stands.*--position end .*middle or front"):
+        convert(tmp_path / "model.pth", out, kind, **{**given, "position": None})
+    assert not out.exists()
+    features = []
+    for position in ("end", "middle", "front"):
+        report = convert(tmp_path / "model.pth", out, kind, **{**given, "position": position})
+        model = load_model(out, clip_weights=clip_file).eval()
+        assert report.metadata["options"]["position"] == model.options["position"] == position
+        with torch.no_grad():
+            features.append(model.prompt_learner(model.clip))
+    for i in range(3):
+        assert (features[i] - features[i - 1]).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("conditional", [False, True])
 def test_coop_recovers_class_names(
     tmp_path: Path, clip_file: Path, clip_state: dict[str, Tensor], conditional: bool
@@ -285,6 +308,7 @@ def test_coop_recovers_class_names(
     state = coop_state(clip_state, conditional)
     write_coop(tmp_path / "model.pth.tar-50", state)
     make = partial(convert, tmp_path / "model.pth.tar-50", tmp_path / "out.safetensors", "coop", clip="tiny")
+    make = make if conditional else partial(make, position="end")
     report = make(clip_weights=clip_file)
     assert report.metadata["variant"] == ("cocoop" if conditional else "coop")
     model = load_model(tmp_path / "out.safetensors")
@@ -335,7 +359,7 @@ def wrong(state: dict[str, Tensor], how: str) -> dict[str, Tensor]:
 
 def options_for(kind: str, clip_file: Path) -> dict[str, Any]:
     """Those of the usual options that the converter has."""
-    usual = {"classes": ["x", "y", "z"], "clip": "tiny", "clip_weights": str(clip_file)}
+    usual = {"classes": ["x", "y", "z"], "clip": "tiny", "clip_weights": str(clip_file), "position": "end"}
     return {name: value for name, value in usual.items() if name in field_types(CONVERTERS.options(kind))}
 
 
@@ -430,7 +454,17 @@ def test_arguments_are_checked(tmp_path: Path, clip_file: Path) -> None:
 def test_the_command_prints_what_became_of_the_names(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
     source, out = tmp_path / "model.pth", tmp_path / "out.safetensors"
     write_dfer_clip(source, dfer_state(clip_state, TEXTS))
-    arguments = ["convert", str(source), str(out), "--from", "dfer-clip", "--classes", "joy,calm,stress"]
+    arguments = [
+        "convert",
+        str(source),
+        str(out),
+        "--from",
+        "dfer-clip",
+        "--position",
+        "end",
+        "--classes",
+        "joy,calm,stress",
+    ]
     printed = CliRunner().invoke(app, arguments).stdout.splitlines()
     assert [line.split(":")[0] for line in printed] == ["convert", "taken", "dropped", "missing"]
     assert "best_acc" in printed[2] and printed[3] == "missing: nothing"

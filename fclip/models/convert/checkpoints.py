@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from fclip.errors import FclipError
+from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.clip import load_clip, weights_source
 from fclip.models.baselines.descriptions import class_texts, read_descriptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.convert.archive import Archive
-from fclip.models.convert.options import PromptOptions, TrainedOptions
+from fclip.models.convert.options import PositionOptions, PromptOptions, TrainedOptions
 from fclip.models.convert.source import (
     Converted,
     Stored,
@@ -44,12 +44,13 @@ TEMPORAL_NAMES = (  # of the released code -> ours
 HEADS = 8  # of the temporal transformers of both papers; not visible in the shapes
 
 
-@register(TrainedOptions)
-def dfer_clip(archive: Archive, given: TrainedOptions) -> Converted:
+@register(PositionOptions)
+def dfer_clip(archive: Archive, given: PositionOptions) -> Converted:
     """DFER-CLIP's checkpoint: image tower, temporal transformer and context; the class texts from `token_suffix`.
 
     The file has no class names: 7 or 11 classes are in the paper's order (happiness, sadness, ...), others must be
-    given. Its text tower is stock CLIP, of which only the SHA-256 is kept. Released models see pixels in [0, 1].
+    given. Nor does it say where the text stands: `given.position`. Its text tower is stock CLIP, of which only the
+    SHA-256 is kept. Released models see pixels in [0, 1].
     """
     state, ballast = find_state(archive)
     parts = {
@@ -75,7 +76,7 @@ def dfer_clip(archive: Archive, given: TrainedOptions) -> Converted:
     options = {
         "context": prompt["ctx"].shape[-2],
         "class_specific": len(prompt["ctx"].shape) == 3,
-        "position": "end",
+        "position": _position(archive, prompt, given),
         "temporal_layers": sum(k.endswith(".qkv.weight") for k in temporal),
         "text_mode": "description",
         "descriptions": dict(zip(classes, texts, strict=True)),
@@ -140,8 +141,10 @@ def coop(archive: Archive, given: PromptOptions) -> Converted:
     if given.classes and list(given.classes) != texts:
         raise FclipError(f"{archive.path}: was trained on classes {texts}, not {list(given.classes)}")
     options: dict[str, Any] = {"context": prompt["ctx"].shape[-2], "init": ""}
+    if meta and given.position not in (None, "end"):
+        raise UsageError(f"{archive.path}: CoCoOp's text always stands at the end; leave out --position")
     if not meta:
-        options |= {"class_specific": len(prompt["ctx"].shape) == 3, "position": "end"}
+        options |= {"class_specific": len(prompt["ctx"].shape) == 3, "position": _position(archive, prompt, given)}
     metadata = _metadata("cocoop" if meta else "coop", clip.name, clip.sha256, texts, {}, texts, options, given)
     metadata["prompt_ids"] = ids
     kept = {f"prompt_learner.{k}": t for k, t in {"ctx": prompt["ctx"], **meta}.items()}
@@ -199,6 +202,19 @@ def _check_prompt(prompt: Stored, shapes: dict[str, tuple[int, ...]], what: str)
         what,
     )
     return prompt
+
+
+def _position(archive: Archive, prompt: Stored, given: PositionOptions) -> str:
+    """Where the text stands, as given: all positions have the same tensors. UsageError where it is not given.
+
+    Without any context vector all positions are the same prompt.
+    """
+    if given.position is None and prompt["ctx"].shape[-2] > 0:
+        raise UsageError(
+            f"{archive.path}: does not say where the text stands among the learned context, and a wrong guess gives "
+            "wrong logits; give --position end (all released DFER-CLIP files, CoOp's default), middle or front"
+        )
+    return given.position or "end"
 
 
 def _temporal(state: Stored, width: int, what: str) -> Stored:

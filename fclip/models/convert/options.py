@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fclip.config import option
 
@@ -16,7 +17,16 @@ class TrainedOptions:
 
 
 @dataclass(frozen=True)
-class PromptOptions(TrainedOptions):
+class PositionOptions(TrainedOptions):
+    """Options of learned contexts, whose file does not tell where among them the text stands."""
+
+    position: Literal["end", "middle", "front"] | None = option(
+        None, "where the text stands, seen from the learned context; released DFER-CLIP files: end"
+    )
+
+
+@dataclass(frozen=True)
+class PromptOptions(PositionOptions):
     """Options of a learned prompt, whose file does not tell the CLIP that it was learned on."""
 
     clip: str | None = option(None, "CLIP model that SRC was trained on [its paper's]")
