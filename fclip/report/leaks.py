@@ -18,15 +18,14 @@ def probe_refinement(config: ShardConfig, before: Path, after: Path) -> StageRep
 
     Labels and parts come from the frames shards. Edits in a review.csv that is there are kept.
     """
-    from open_clip.tokenizer import SimpleTokenizer
-
     from fclip.captions.probe.leak import leak_probe
     from fclip.captions.probe.lengths import length_statistics, length_summary
     from fclip.captions.probe.review import suspicious, write_review
     from fclip.files import write_json
+    from fclip.models.backbone.tokenizer import clip_tokenizer
 
     labels, parts = _labels_and_parts(config)
-    encode = SimpleTokenizer().encode
+    encode = clip_tokenizer().encode
     report = StageReport("leak probe")
     raw, refined = _read_folder(before, "captions"), _read_folder(after, "refined")
     for name, records in (("before", raw), ("after", refined)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from fclip.data.media.sampling import (
     segment_centres,
 )
 from fclip.errors import UsageError
+from tests.goldens import Golden, difference
 
 counts = st.integers(1, 3000)
 wanted = st.integers(1, 64)
@@ -31,12 +31,14 @@ def steady(total: int, fps: float = 25.0, digits: int | None = None) -> Timeline
 
 
 def test_centres_equal_the_published_loader(parity: Path) -> None:
-    """Every clip length of the golden, exactly."""
-    spec = json.loads((parity / "public" / "sampling.json").read_text())
-    golden = np.load(parity / "public" / "sampling.npz")["indices_16"]
-    assert len(spec["num_frames"]) == len(golden)
-    for total, expected in zip(spec["num_frames"], golden, strict=True):
-        np.testing.assert_array_equal(segment_centres(total, 16), expected)
+    """Every clip length and every number of segments of the golden, exactly."""
+    golden = Golden(parity, "sampling")
+    lengths, wanted = golden.spec["num_frames"], golden.spec["num_segments"]
+    assert {f"indices_{segments}" for segments in wanted} == set(golden.outputs.files)
+    for segments in wanted:
+        mine = np.array([segment_centres(total, segments) for total in lengths])
+        told = difference(f"indices_{segments}", mine, golden.outputs[f"indices_{segments}"], {"exact": True})
+        assert not told, told
 
 
 def test_centres_and_padding() -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import sys
 import warnings
-from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
-TOKENIZER = SimpleTokenizer()
+from fclip.models.backbone.tokenizer import clip_tokenizer
+
+TOKENIZER = clip_tokenizer()
 EMOTIONS = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 
 
@@ -92,63 +88,6 @@ def write_torchscript(path: Path, state: dict[str, Tensor]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates TorchScript; the published files stay what they are
         torch.jit.save(torch.jit.script(root), str(path))
-
-
-# -- goldens ------------------------------------------------------------------------------------------------------
-
-
-@cache
-def fill_module(parity: Path) -> ModuleType:
-    """The goldens' fill.py."""
-    spec = importlib.util.spec_from_file_location("parity_fill", parity / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Golden:
-    """One system of the goldens: cases, outputs with tolerances, and the state dict of the official class."""
-
-    def __init__(self, parity: Path, system: str) -> None:
-        self.fill = fill_module(parity)
-        self.spec = json.loads((parity / "public" / f"{system}.json").read_text())
-        self.outputs = np.load(parity / "public" / f"{system}.npz")
-
-    def case(self, name: str) -> dict[str, Any]:
-        return next(case for case in self.spec["cases"] if case["name"] == name)
-
-    def input(self, case: dict[str, Any], name: str) -> Tensor:
-        return torch.from_numpy(self.fill.make_input(**case["inputs"][name]))
-
-    def state(self, case: dict[str, Any]) -> dict[str, Tensor]:
-        """Official names -> tensors; weights stored twice share their memory, and the token buffers are looked up."""
-        filled: dict[str, Tensor] = {}
-        state = {}
-        for key, shape, _, kind, fill_name in case["state_dict"]:
-            if kind not in ("keep", "derived"):
-                if fill_name not in filled:
-                    filled[fill_name] = torch.from_numpy(self.fill.fill(fill_name, shape, self.spec["seed"], kind))
-                state[key] = filled[fill_name]
-        if f"{case['name']}.prompt_tokens" in self.outputs:
-            ids = torch.from_numpy(self.outputs[f"{case['name']}.prompt_tokens"]).long()
-            context = state["prompt_learner.ctx"].shape[-2]
-            rows = filled["token_embedding.weight"][ids]  # (C, 77, W)
-            state |= {
-                "prompt_learner.token_prefix": rows[:, :1].clone(),
-                "prompt_learner.token_suffix": rows[:, 1 + context :].clone(),
-            }
-        return state
-
-    def check(self, case: dict[str, Any], output: str, mine: Tensor) -> None:
-        """Compare with the golden output to its tolerance."""
-        told = case["outputs"][output]
-        gold, mine_array = self.outputs[told["npz"]], mine.detach().numpy()
-        assert mine_array.shape == gold.shape, output
-        if told["tolerance"].get("exact"):
-            assert np.array_equal(mine_array, gold), output
-        else:
-            assert np.abs(mine_array - gold).max() <= told["tolerance"]["atol"], output
 
 
 # -- small states -------------------------------------------------------------------------------------------------

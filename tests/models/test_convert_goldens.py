@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 import torch
-from distributed_files import EMOTIONS, Golden, write_coop, write_dfer_clip
+from distributed_files import write_coop, write_dfer_clip
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fclip.models import build, load_model
 from fclip.models.backbone.clip import encode_text, load_clip
 from fclip.models.baselines.descriptions import read_descriptions
+from fclip.models.baselines.prompt_learner import place_context
 from fclip.models.convert import checkpoints, convert
 from fclip.models.heads import cosine_logits
+from tests.goldens import Golden
 
 
 def clip_file(path: Path, state: dict[str, Tensor], prefix: str) -> Path:
@@ -37,100 +39,106 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         file.unlink()
 
 
-def converted(folder: Path, source: Path, kind: str, clip_weights: Path) -> Any:
+def converted(folder: Path, source: Path, kind: str, clip_weights: Path, **options: Any) -> Any:
     """Convert, load, and delete the files."""
-    report = convert(source, folder / "out.safetensors", kind, clip_weights=clip_weights)
+    report = convert(source, folder / "out.safetensors", kind, clip_weights=clip_weights, **options)
     model = load_model(folder / "out.safetensors", clip_weights=clip_weights)
     source.unlink()
     (folder / "out.safetensors").unlink()
     return model, report
 
 
+def prompt_tokens(model: Any) -> Tensor:
+    """Ids of the prompts as the references tokenise them: context first, wherever the text is put later."""
+    ending = "" if model.variant == "dfer-clip" else "."
+    context = model.prompt_learner.ctx.shape[-2]
+    return place_context(model.tokenizer, model.prompts["class"], context, "end", ending, 77)[0]
+
+
 @torch.no_grad()
 def test_dfer_clip(parity: Path, folder: Path) -> None:
+    """All cases; the image tower and the temporal transformer are run where the case has frames."""
     golden = Golden(parity, "dfer_clip")
-    seven, eleven = golden.case("c7"), golden.case("c11_text")
-    state = golden.state(seven)
-    weights = clip_file(folder / "clip.safetensors", state, "clip_model_.")
-    write_dfer_clip(folder / "model.pth", state)
-    model, report = converted(folder, folder / "model.pth", "dfer-clip", weights)
-    assert model.classes == EMOTIONS and model.prompts["class"] == seven["inputs"]["texts"]
-    assert sum(p.numel() for p in model.trainable_state().values()) == 89_988_352
-    check_prompts(golden, seven, model.prompt_learner)
-    golden.check(seven, "text_features", model.text_features())
-    features = model.frame_features(golden.input(seven, "frames"))
-    golden.check(seven, "frame_features", features)
-    golden.check(seven, "temporal_output", model.video_features(features))
-    model.frame_features = lambda frames: features  # computed once: it is the slow part
-    golden.check(seven, "logits", model({"frames": golden.input(seven, "frames")}).logits)
-
-    changed = {k: v for k, v in golden.state(eleven).items() if k.startswith("prompt_learner.")}
-    write_dfer_clip(folder / "model.pth", {**state, **changed})
-    model, report = converted(folder, folder / "model.pth", "dfer-clip", weights)
-    assert model.classes == tuple(read_descriptions(None)) and model.prompts["class"] == eleven["inputs"]["texts"]
-    check_prompts(golden, eleven, model.prompt_learner)
-    golden.check(eleven, "text_features", model.text_features())
-
-
-def check_prompts(golden: Golden, case: dict[str, Any], learner: Any) -> None:
-    ids = torch.zeros(len(learner.ids), 77, dtype=torch.int32)
-    ids[:, : learner.ids.shape[1]] = learner.ids
-    golden.check(case, "prompt_tokens", ids)
+    for case in golden.cases:
+        state, texts = golden.state(case), case["inputs"]["texts"]
+        weights = clip_file(folder / "clip.safetensors", state, "clip_model_.")
+        write_dfer_clip(folder / "model.pth", state)
+        named = () if len(texts) in (7, 11) else tuple(f"class {i}" for i in range(len(texts)))
+        position = case["constructor"]["class_token_position"]
+        model, _ = converted(folder, folder / "model.pth", "dfer-clip", weights, classes=named, position=position)
+        assert model.prompts["class"] == texts and model.options["position"] == position
+        if not named:
+            assert model.classes == tuple(read_descriptions(None))[: len(texts)]
+        found = {"prompt_tokens": prompt_tokens(model), "text_features": model.text_features()}
+        if "frames" in case["inputs"]:
+            found["frame_features"] = features = model.frame_features(golden.input(case, "frames"))
+            found["temporal_output"] = video = model.video_features(features)
+            found["logits"] = cosine_logits(video, found["text_features"], 100.0)
+        golden.check(case, found)
 
 
 @torch.no_grad()
 def test_emoclip(parity: Path, folder: Path) -> None:
     golden = Golden(parity, "emoclip")
-    case = golden.case("main")
-    state = golden.state(case)
-    weights = clip_file(folder / "clip.safetensors", state, "backbone.")
-    torch.save({f"module.{k}": v for k, v in state.items()}, folder / "model.pth")
-    model, _ = converted(folder, folder / "model.pth", "emoclip", weights)
-    tokens = model.tokenizer(case["inputs"]["texts"])
-    golden.check(case, "tokens", tokens.int())
-    texts = encode_text(model.clip, tokens)
-    golden.check(case, "text_features", texts)
-    features = model.frame_features(golden.input(case, "frames"))
-    golden.check(case, "frame_features", features)
-    golden.check(case, "temporal_output", model.temporal.tokens(features))
-    video = model({"frame_features": features}).features["frames"]
-    golden.check(case, "video_features", video)
-    golden.check(case, "logits_per_video", cosine_logits(video, texts, model.logit_scale.exp()))
+    for case in golden.cases:
+        state = golden.state(case)
+        weights = clip_file(folder / "clip.safetensors", state, "backbone.")
+        torch.save({f"module.{k}": v for k, v in state.items()}, folder / "model.pth")
+        model, _ = converted(folder, folder / "model.pth", "emoclip", weights)
+        tokens = model.tokenizer(case["inputs"]["texts"])
+        texts = encode_text(model.clip, tokens)
+        features = model.frame_features(golden.input(case, "frames"))
+        video = model({"frame_features": features}).features["frames"]
+        golden.check(
+            case,
+            {
+                "tokens": tokens,
+                "text_features": texts,
+                "frame_features": features,
+                "temporal_output": model.temporal.tokens(features),
+                "video_features": video,
+                "logits_per_video": cosine_logits(video, texts, model.logit_scale.exp()),
+            },
+        )
 
 
 @torch.no_grad()
 def test_coop_and_cocoop(parity: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every case and position; where cases have the same CLIP and images, the images are encoded once."""
     once = cache(load_clip)  # both towers stay frozen, so that all models here can share them
     monkeypatch.setattr(build, "load_clip", once)
     monkeypatch.setattr(checkpoints, "load_clip", once)
-    golden = Golden(parity, "coop")
-    cases = [golden.case("generic"), golden.case("class_specific")]
-    state = golden.state(cases[0])
+    encoded: dict[str, Tensor] = {}
+    for golden in (Golden(parity, "coop"), Golden(parity, "cocoop")):
+        weights = folder / f"clip-{golden.spec['seed']}.safetensors"
+        for case in golden.cases:
+            state = golden.state(case)
+            if not weights.exists():
+                clip_file(weights, plain_clip(state), "")
+            write_coop(folder / "model.pth.tar", state)
+            given = case["constructor"].get("CLASS_TOKEN_POSITION")
+            model, report = converted(folder, folder / "model.pth.tar", "coop", weights, position=given)
+            assert report.metadata["variant"] == golden.spec["system"]
+            assert list(model.classes) == case["inputs"]["classnames"]
+            shown = f"{weights} {case['inputs']['images']}"
+            if shown not in encoded:
+                encoded[shown] = model.frame_features(golden.input(case, "images").unsqueeze(1))  # one frame each
+            features = encoded[shown]
+            found = {
+                "prompt_tokens": prompt_tokens(model),
+                "image_features": features.squeeze(1),
+                "text_features": model.text_features(features[:, 0]),
+                "logits": model({"frame_features": features}).logits,
+            }
+            if hasattr(model, "meta_net"):
+                found["meta_net_output"] = model.meta_net(features[:, 0])
+            golden.check(case, found)
+
+
+def plain_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's own state dict from that of CoOp's CustomCLIP."""
     plain = {
         f"visual.{k.removeprefix('image_encoder.')}": v for k, v in state.items() if k.startswith("image_encoder.")
     }
     plain |= {k.removeprefix("text_encoder."): v for k, v in state.items() if k.startswith(("text_encoder.", "token_"))}
-    weights = clip_file(folder / "clip.safetensors", {**plain, "logit_scale": state["logit_scale"]}, "")
-    features = None
-    for case in cases:
-        changed = state if case is cases[0] else golden.state(case)
-        write_coop(folder / "model.pth.tar", changed)
-        model, report = converted(folder, folder / "model.pth.tar", "coop", weights)
-        assert report.metadata["variant"] == "coop" and model.classes == EMOTIONS
-        if features is None:
-            features = model.frame_features(golden.input(case, "images").unsqueeze(1))  # one frame each
-        golden.check(case, "image_features", features.squeeze(1))
-        check_prompts(golden, case, model.prompt_learner)
-        golden.check(case, "text_features", model.text_features(features[:, 0]))
-        golden.check(case, "logits", model({"frame_features": features}).logits)
-
-    golden = Golden(parity, "cocoop")
-    case = golden.case("main")
-    write_coop(folder / "model.pth.tar", golden.state(case))
-    model, report = converted(folder, folder / "model.pth.tar", "coop", weights)
-    assert report.metadata["variant"] == "cocoop" and model.classes == EMOTIONS
-    assert torch.equal(golden.input(case, "images"), Golden(parity, "coop").input(cases[0], "images"))
-    check_prompts(golden, case, model.prompt_learner)
-    golden.check(case, "meta_net_output", model.meta_net(features[:, 0]))
-    golden.check(case, "text_features", model.text_features(features[:, 0]))
-    golden.check(case, "logits", model({"frame_features": features}).logits)
+    return {**plain, "logit_scale": state["logit_scale"]}

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +20,6 @@ from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
 from fclip.models.weights import check_state, read_state_dict, weights_sha256
-
-if TYPE_CHECKING:
-    from open_clip.tokenizer import SimpleTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +75,8 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
     """
     import open_clip  # here, as it takes seconds and not every model needs it
 
+    from fclip.models.backbone.tokenizer import clip_tokenizer
+
     config = clip_config(name)
     if weights == "random":
         model = _random_model(config, seed)
@@ -95,7 +93,7 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> Lo
     model.requires_grad_(False).eval()
     mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
     size = config["vision_cfg"]["image_size"]
-    tokenizer = _tokenizer(model.context_length)
+    tokenizer = clip_tokenizer(model.context_length)
     sha256 = weights_sha256(model.state_dict())
     return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), weights_source(weights))
 
@@ -140,13 +138,6 @@ def refusal(config: dict[str, Any]) -> str | None:
     ]
     reasons += [(tower.get(key), f"its blocks use {key}") for tower in (vision, text) for key in CUSTOM_BLOCKS]
     return next((reason.format(value) for value, reason in reasons if value), None)
-
-
-@cache
-def _tokenizer(context_length: int) -> SimpleTokenizer:
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=context_length)
 
 
 def _random_model(config: dict[str, Any], seed: int) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from fclip.errors import FclipError
+from fclip.models.backbone.tokenizer import clip_tokenizer
 
 END = 49407  # CLIP's end token
 
@@ -52,16 +51,11 @@ def _tokens_by_row(table: Tensor) -> dict[bytes, list[int]]:
     return tokens
 
 
-@cache
-def _tokenizer() -> SimpleTokenizer:
-    return SimpleTokenizer()
-
-
 def _text_of(ids: list[int], where: Path) -> str:
     """A text that is tokenised into exactly these ids: with natural spacing if that holds, else as decoded."""
-    decoded = _tokenizer().decode(ids).strip()
+    decoded = clip_tokenizer().decode(ids).strip()
     natural = re.sub(r" (?=[.,;:!?)])| ?(?=')|(?<=\() | (?=-)|(?<=-) ", "", decoded)
     for text in (natural, re.sub(r" (?=[.,;:!?])", "", decoded), decoded):
-        if _tokenizer().encode(text) == ids:
+        if clip_tokenizer().encode(text) == ids:
             return text
     raise FclipError(f"{where}: the tokens of the class text {decoded[:60]!r} cannot be written as a text")
