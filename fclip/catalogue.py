@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fclip.errors import FclipError
-from fclip.files import resource_json, sha256_file
+from fclip.files import cache_folder, readable_size, resource_json, sha256_file
 
 PATIENCE = 5.0  # seconds that a server has to answer before it counts as out of reach
 FETCHED = "fclip.json"  # in a model's folder: repository, commit, licence and the hash of each file
@@ -55,11 +55,6 @@ class Weights:
         return readable_size(self.bytes) if self.bytes else "size not known"
 
 
-def readable_size(count: int) -> str:
-    """Bytes as MB or GB (powers of ten), three digits."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
-
-
 def hub_address() -> str:
     """The hub's address: $HF_ENDPOINT, by default https://huggingface.co."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -94,15 +89,13 @@ def entry(name: str) -> Weights | None:
 
 def weights_folder() -> Path:
     """Where fetched files go: $FCLIP_WEIGHTS, else the cache, $XDG_CACHE_HOME/fclip (~/.cache/fclip)."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("FCLIP_WEIGHTS") or cache_home / "fclip")
+    return Path(os.environ.get("FCLIP_WEIGHTS") or cache_folder())
 
 
 def search_folders() -> list[Path]:
     """Folders searched for weights, in order: $FCLIP_WEIGHTS, $FCLIP_MODELS, then the cache."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     named = [Path(value) for name in ("FCLIP_WEIGHTS", "FCLIP_MODELS") if (value := os.environ.get(name))]
-    return [*named, cache_home / "fclip"]
+    return [*named, cache_folder()]
 
 
 def find(row: Weights) -> Path | None:

@@ -86,6 +86,16 @@ def log_rows(lines: Iterable[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def cache_folder() -> Path:
+    """Where what can be brought or made again lies: $XDG_CACHE_HOME/fclip, by default ~/.cache/fclip."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fclip"
+
+
+def readable_size(count: int) -> str:
+    """Bytes as MB or GB (powers of ten), three digits."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
 def sha256_file(path: str | Path) -> str:
     """Return the sha256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:

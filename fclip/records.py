@@ -186,6 +186,11 @@ class CheckpointInfo:
     without: tuple[str, ...] = ()
 
     @property
+    def clip_read(self) -> str | None:
+        """The CLIP that the model is made from; None where it is made from none."""
+        return None if self.clip == "none" else self.clip
+
+    @property
     def captions_read(self) -> CaptionSource | None:
         """The captions of the training data where the training read them; None where it read none."""
         reads = "caption" in self.modalities and "caption" not in self.without

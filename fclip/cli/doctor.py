@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fclip import __version__
-from fclip.catalogue import find, listed, readable_size, search_folders
+from fclip.catalogue import find, listed, search_folders
 from fclip.config import CommonConfig
+from fclip.files import readable_size
 from fclip.runner.report import StageReport
 
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "av", "webdataset", "h5py", "safetensors", "numpy")

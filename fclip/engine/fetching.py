@@ -25,11 +25,10 @@ from fclip.catalogue import (
     hub_address,
     listed,
     missing,
-    readable_size,
     weights_folder,
 )
 from fclip.errors import FclipError, one_line
-from fclip.files import atomic_write, sha256_file, write_json
+from fclip.files import atomic_write, readable_size, sha256_file, write_json
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # of a model of transformers: no pickles
 

@@ -121,8 +121,8 @@ def training_captions(folder: Path, result: Result) -> CaptionSource | None:
     return info.captions_read
 
 
-def lacks_baseline(folder: Path) -> bool:
-    """Whether signals were packed for the data set in `folder`, so that its first baseline can be trained."""
+def has_signals(folder: Path) -> bool:
+    """Whether signals were packed for the data set in `folder`, so that variant `signals` can be trained on it."""
     first = next(iter(sorted((folder / "packed").glob("*.tar"))), None)
     if first is None:
         return False

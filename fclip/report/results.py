@@ -38,13 +38,13 @@ def method_name(row: Row) -> str:
 
 def row_names(rows: Sequence[Row]) -> list[str]:
     """Short names that tell rows from one another: the method, and what else varies or is unusual."""
-    several_sets, several_clips = len({row.dataset for row in rows}) > 1, len({row.clip for row in rows}) > 1
+    several_sets, several_clips = len({row.dataset for row in rows}) > 1, len({row.clip for row in rows} - {None}) > 1
     names: list[str] = []
     for row in rows:
         parts = [data_name(row)] if several_sets or data_name(row) != row.dataset else []
         parts.append(method_name(row))
-        if several_clips:
-            parts.append(str(row.clip))
+        if several_clips and row.clip:
+            parts.append(row.clip)
         if row.selection != "last":
             parts.append(str(row.selection))
         name = ", ".join(parts)

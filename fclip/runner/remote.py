@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from fclip.errors import ClipFailure, FclipError, one_line
-from fclip.files import atomic_write, sha256_file
+from fclip.files import atomic_write, cache_folder, sha256_file
 from fclip.runner.commit import Manifest, parse_sealed
 
 MOST_BYTES = 8 << 30  # of a video behind a URL
@@ -56,7 +56,7 @@ def local_folder(folder: str | Path) -> Path:
     try:
         lists = {name: system.cat_file(f"{path}/{name}") for name in ("splits.json", "classes.json", "manifest.json")}
         identity = hashlib.sha256(b"".join(lists.values())).hexdigest()[:16]
-        copy = _cache_folder() / identity / PurePosixPath(url).parent.name / PurePosixPath(url).name
+        copy = _shards_folder() / identity / PurePosixPath(url).parent.name / PurePosixPath(url).name
         manifest = parse_sealed(json.loads(lists["manifest.json"]), Manifest, f"{url}/manifest.json")
         for row in manifest.shards:
             name = f"{PurePosixPath(row.stem).name}.tar"
@@ -138,8 +138,8 @@ def _open_system(url: str) -> tuple[Any, str]:
         raise FclipError(f"{url}: cannot be fetched ({error})") from error
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "fclip" / "shards")
+def _shards_folder() -> Path:
+    return Path(os.environ.get(CACHE_VARIABLE) or cache_folder() / "shards")
 
 
 def _download(system: Any, path: str, target: Path, sha256: str | None = None) -> None:
@@ -155,6 +155,6 @@ def _download(system: Any, path: str, target: Path, sha256: str | None = None) -
 
 def _cached(system: Any, path: str, url: str) -> Path:
     identity = hashlib.sha256(f"{url} {system.ukey(path)}".encode()).hexdigest()[:16]
-    copy = _cache_folder() / f"{identity}-{url.rsplit('/', 1)[-1]}"
+    copy = _shards_folder() / f"{identity}-{url.rsplit('/', 1)[-1]}"
     _download(system, path, copy)
     return copy

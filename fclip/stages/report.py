@@ -102,14 +102,14 @@ def _captioners(config: Config) -> StageReport:
 
 def _baselines_lacking(config: Config, rows: Sequence[Row]) -> list[Block]:
     """A note for each data set with packed signals but without a run of `signals`, trained in seconds."""
-    from fclip.report.evaluated import lacks_baseline
+    from fclip.report.evaluated import has_signals
     from fclip.report.page.blocks import Text
 
     trained = {row.dataset for row in rows if row.variant == "signals"}
     lacking = sorted({row.dataset for row in rows} - trained)
     note = "{0}: the first baseline is missing here, expression signals into logistic regression. It takes seconds: "
     note += "fclip train --dataset {0} --variant signals --fold FOLD, then fclip eval."
-    return [Text(note.format(name), note=True) for name in lacking if lacks_baseline(config.root / name)]
+    return [Text(note.format(name), note=True) for name in lacking if has_signals(config.root / name)]
 
 
 def _evaluated(config: Config) -> list[Evaluated]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from distributed_files import EMOTIONS, token_buffers, write_coop, write_dfer_clip, write_torchscript
+from distributed_files import EMOTIONS, write_coop, write_dfer_clip, write_torchscript
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_states import aim_state, coop_state, dfer_state, emoclip_state
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -64,74 +65,6 @@ def test_the_file_has_one_header_entry_and_the_mode_of_the_umask(tmp_path: Path,
     assert header(tmp_path / "out.safetensors").keys() == {"fclip"}
     assert header(tmp_path / "out.safetensors")["fclip"]["format"] == "fclip-weights-1"
     assert (tmp_path / "out.safetensors").stat().st_mode & 0o777 == 0o640
-
-
-def temporal_state(prefix: str, frames: int, depth: int, inner: int, mlp: int, width: int = 128) -> dict[str, Tensor]:
-    """A temporal transformer under the released names."""
-    shapes = {"cls_token": (1, 1, width), "pos_embedding": (1, frames + 1, width)}
-    for layer in range(depth):
-        attention, net = (f"temporal_transformer.layers.{layer}.{part}.fn." for part in (0, 1))
-        shapes |= {
-            f"{attention}norm.weight": (width,),
-            f"{attention}norm.bias": (width,),
-            f"{attention}fn.to_qkv.weight": (3 * inner, width),
-            f"{attention}fn.to_out.0.weight": (width, inner),
-            f"{attention}fn.to_out.0.bias": (width,),
-            f"{net}norm.weight": (width,),
-            f"{net}norm.bias": (width,),
-            f"{net}fn.net.0.weight": (mlp, width),
-            f"{net}fn.net.0.bias": (mlp,),
-            f"{net}fn.net.3.weight": (width, mlp),
-            f"{net}fn.net.3.bias": (width,),
-        }
-    generator = torch.Generator().manual_seed(0)
-    return {prefix + name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
-
-
-def dfer_state(clip: dict[str, Tensor], texts: list[str], shared: bool = False) -> dict[str, Tensor]:
-    visual = {k.removeprefix("visual."): v for k, v in clip.items() if k.startswith("visual.")}
-    text = {k: v for k, v in clip.items() if not k.startswith(("visual.", "token_embedding", "logit_scale"))}
-    ctx = torch.randn((8, 128) if shared else (len(texts), 8, 128), generator=torch.Generator().manual_seed(1)) * 0.1
-    return {
-        "prompt_learner.ctx": ctx,
-        **token_buffers(clip["token_embedding.weight"], texts, 8),
-        **{f"text_encoder.{k}": v for k, v in text.items()},
-        **{f"image_encoder.{k}": v + 0.01 for k, v in visual.items()},
-        **temporal_state("temporal_net.", 8, 1, 512, 1024),
-        **{f"clip_model_.{k}": v for k, v in clip.items()},
-    }
-
-
-def emoclip_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        "logit_scale": torch.tensor(3.0),
-        **{f"backbone.{k}": v for k, v in clip.items()},
-        **temporal_state("temporal.", 1023, 2, 64, 32),
-    }
-
-
-def coop_state(clip: dict[str, Tensor], conditional: bool = False) -> dict[str, Tensor]:
-    names = [f"{name}." for name in EMOTIONS]
-    state = {"prompt_learner.ctx": torch.randn(4, 128), **token_buffers(clip["token_embedding.weight"], names, 4)}
-    if conditional:
-        shapes = {"linear1.weight": (8, 128), "linear1.bias": (8,), "linear2.weight": (128, 8), "linear2.bias": (128,)}
-        state |= {f"prompt_learner.meta_net.{k}": torch.randn(shape) for k, shape in shapes.items()}
-    return state
-
-
-def aim_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
-    visual = {k.removeprefix("visual."): v for k, v in clip.items() if k.startswith("visual.") and k != "visual.proj"}
-    state = {"temporal_embedding": torch.randn(1, 8, 128), **visual}
-    for block in range(4):
-        for adapter in ("T_Adapter", "S_Adapter", "MLP_Adapter"):
-            name = f"transformer.resblocks.{block}.{adapter}"
-            state |= {
-                f"{name}.D_fc1.weight": torch.randn(32, 128),
-                f"{name}.D_fc1.bias": torch.randn(32),
-                f"{name}.D_fc2.weight": torch.randn(128, 32),
-                f"{name}.D_fc2.bias": torch.randn(128),
-            }
-    return {**{f"backbone.{k}": v for k, v in state.items()}, "cls_head.fc_cls.weight": torch.randn(7, 128)}
 
 
 def test_openai_archive_becomes_plain_weights(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:

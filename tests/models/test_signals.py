@@ -171,6 +171,7 @@ def test_train_eval_report_and_predict(workspace: Path, tmp_path: Path, caplog: 
     assert files[0] == files[1] and (tmp_path / "runs" / "held" / "BEST").is_file()
     row = run("eval", tmp_path / "runs" / "two", *common)["results"][0]
     assert row["variant"] == "signals" and row["modalities"] == ["signals"] and row["trainable"] > 0
+    assert row["clip"] is None, "it is made from none"
     run("report", *common, "--out", tmp_path / "report.html")
     assert "first baseline" not in (tmp_path / "report.html").read_text()
     run("train", "--variant", "linear-probe", "--clip", "tiny", "--epochs", 1, *common, "--out", tmp_path / "other")

@@ -23,6 +23,7 @@ from fclip.report.results import (
     method_name,
     pooled_table,
     rests_on,
+    row_names,
     scene_tables,
 )
 from fclip.stages.report import Config
@@ -63,6 +64,15 @@ def test_runs_with_other_settings_are_rows_of_their_own_and_named_by_them(tmp_pa
         ("star", ("1",)),
     ]
     assert sum("lr=0." in line for line in format_rows(rows)) == 2
+
+
+def test_the_clip_model_stands_in_a_name_only_where_it_tells_rows_apart(tmp_path):
+    """A row that has none, a baseline without CLIP or somebody else's predictions, is named without."""
+    write_run(tmp_path, "base", "1", 0)
+    (row,) = rows_of(tmp_path)
+    bare, other = replace(row, variant="signals", clip=None), replace(row, clip="ViT-L-14")
+    assert row_names([row, bare]) == ["base", "signals"]
+    assert row_names([row, bare, other]) == [f"base, {row.clip}", "signals", "base, ViT-L-14"]
 
 
 def test_seeds_that_agree_leave_the_interval_and_more_folds_narrow_it():

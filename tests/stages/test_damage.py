@@ -13,18 +13,14 @@ import pytest
 from fclip.errors import FclipError, OutputDiffers
 from fclip.runner.workspace import list_shards
 from tests.stages.test_runner import content
-from tests.stages.toy import run_toy
+from tests.stages.toy import run_toy, write_source
 
 DAMAGE = [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"null", b"[]", b'{"shards": 3}']
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for index in range(3):
-        (folder / f"s{index}.in").write_text("".join(f"line {index} {i}\n" for i in range(20)))
-    return folder
+    return write_source(tmp_path / "source", 3)
 
 
 @pytest.mark.parametrize("data", DAMAGE)

@@ -13,16 +13,12 @@ from pathlib import Path
 import pytest
 
 from fclip.errors import OutputDiffers
-from tests.stages.toy import ToyStage, run_toy
+from tests.stages.toy import ToyStage, run_toy, write_source
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for index in range(6):
-        (folder / f"s{index}.in").write_text("".join(f"line {index} {i}\n" for i in range(20)))
-    return folder
+    return write_source(tmp_path / "source", 6)
 
 
 def content(folder: Path) -> dict[str, bytes]:

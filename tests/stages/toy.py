@@ -52,3 +52,11 @@ if __name__ == "__main__":
     import sys
 
     run_toy(Path(sys.argv[1]), Path(sys.argv[2]), workers=int(sys.argv[3]))
+
+
+def write_source(folder: Path, files: int) -> Path:
+    """Input of the toy stage: `files` text files of 20 lines in a new folder."""
+    folder.mkdir()
+    for index in range(files):
+        (folder / f"s{index}.in").write_text("".join(f"line {index} {i}\n" for i in range(20)))
+    return folder

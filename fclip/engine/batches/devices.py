@@ -6,8 +6,8 @@ import logging
 
 import torch
 
-from fclip.catalogue import readable_size
 from fclip.errors import UsageError
+from fclip.files import readable_size
 
 log = logging.getLogger(__name__)
 

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fclip.data.layouts.base import (
-    Dataset,
-    class_names,
-    first_existing,
-    published_facts,
-)
-from fclip.data.layouts.releases.official import (
-    Entry,
-    Lists,
-    OfficialOptions,
-    assemble,
-    clip_number,
-    indexed_lists,
-    media_folder,
-)
+from fclip.data.layouts.base import Dataset, class_names, first_existing, published_facts
+from fclip.data.layouts.releases.official import Entry, Lists, OfficialOptions, assemble, clip_number, release_lists
 from fclip.data.layouts.tables import read_table
 from fclip.errors import FclipError
 from fclip.registry import register
@@ -32,20 +19,16 @@ def read_dfew(source: Path, options: OfficialOptions) -> Dataset:
 
     `clip_224x224_16f` holds 16 frames a clip, interpolated in time: other results than the original frames.
     """
-    facts = published_facts("dfew")
-    media = media_folder(source, facts, options)
-    if options.order:
-        lists = indexed_lists("dfew", options, source, facts)
-    else:
-        lists = _official(source, facts["labels"])
+    media, lists = release_lists("dfew", source, options, lambda: _official(source))
     if media.name.endswith("_16f"):
         for entry in (entry for sides in lists.values() for members in sides.values() for entry in members):
             entry.meta["frames"] = 16
     return assemble("dfew", source, class_names("dfew"), lists, media, 1, "dfew/single")
 
 
-def _official(source: Path, labels: list[str]) -> Lists:
-    folder = first_existing(source, published_facts("dfew")["splits"], "the release's split lists")
+def _official(source: Path) -> Lists:
+    facts = published_facts("dfew")
+    folder, labels = first_existing(source, facts["splits"], "the release's split lists"), facts["labels"]
     return {
         fold: {
             side: _entries(folder / f"{side}(single-labeled)" / f"set_{fold}.csv", labels) for side in ("train", "test")

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from fclip.data.layouts.base import (
-    Dataset,
-    class_names,
-    first_existing,
-    published_facts,
-)
+from fclip.data.layouts.base import Dataset, class_names, first_existing, published_facts
 from fclip.data.layouts.labels import match_label
-from fclip.data.layouts.releases.official import Entry, Lists, OfficialOptions, assemble, indexed_lists, media_folder
+from fclip.data.layouts.releases.official import Entry, Lists, OfficialOptions, assemble, release_lists
 from fclip.data.layouts.tables import read_lines
 from fclip.errors import FclipError
 from fclip.registry import register
@@ -23,19 +18,18 @@ def read_ferv39k(source: Path, options: OfficialOptions) -> Dataset:
 
     Each clip's scene goes along as `meta["scene"]`, for figures per scene.
     """
-    facts = published_facts("ferv39k")
     classes = class_names("ferv39k")
-    media = media_folder(source, facts, options)
-    if options.order:
-        lists = indexed_lists("ferv39k", options, source, facts, _clip_name)
-    else:
-        folder = first_existing(source, facts["splits"], "the release's split lists")
-        lists = {"1": {side: _entries(folder / f"{side}_All.csv", classes) for side in ("train", "test")}}
+    media, lists = release_lists("ferv39k", source, options, lambda: _official(source, classes), _clip_name)
     dataset = assemble("ferv39k", source, classes, lists, media, 3, "ferv39k/single")
     for clip in dataset.clips:
         clip.meta["scene"] = Path(clip.source).relative_to(media).parts[0]
     dataset.problems += _folder_contradictions(lists, classes)
     return dataset
+
+
+def _official(source: Path, classes: tuple[str, ...]) -> Lists:
+    folder = first_existing(source, published_facts("ferv39k")["splits"], "the release's split lists")
+    return {"1": {side: _entries(folder / f"{side}_All.csv", classes) for side in ("train", "test")}}
 
 
 def _entries(path: Path, classes: tuple[str, ...]) -> list[Entry]:

@@ -8,22 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from fclip.config import option
-from fclip.data.layouts.base import (
-    Dataset,
-    class_names,
-    first_existing,
-    published_facts,
-)
+from fclip.data.layouts.base import Dataset, class_names, first_existing, published_facts
 from fclip.data.layouts.labels import match_label
-from fclip.data.layouts.releases.official import (
-    Entry,
-    Lists,
-    OfficialOptions,
-    assemble,
-    clip_number,
-    indexed_lists,
-    media_folder,
-)
+from fclip.data.layouts.releases.official import Entry, Lists, OfficialOptions, assemble, clip_number, release_lists
 from fclip.data.layouts.tables import read_lines
 from fclip.errors import FclipError
 from fclip.registry import register
@@ -47,12 +34,7 @@ def read_mafw(source: Path, options: MafwOptions) -> Dataset:
     Clips come from the `no_caption` lists, with the captions that the `with_caption` lists hold for them;
     `--human-captions` takes only the clips of the `with_caption` lists, which lack most neutral ones.
     """
-    facts = published_facts("mafw")
-    media = media_folder(source, facts, options)
-    if options.order:
-        lists = indexed_lists("mafw", options, source, facts)
-    else:
-        lists = _official(source, options)
+    media, lists = release_lists("mafw", source, options, lambda: _official(source, options))
     labels = (entry.label for sides in lists.values() for members in sides.values() for entry in members)
     classes = class_names("mafw") if options.subset == "single" else _compound_classes(labels)
     table = options.subset + ("-captions" if options.human_captions else "")

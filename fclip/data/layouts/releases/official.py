@@ -15,6 +15,7 @@ from fclip.data.layouts.base import (
     find_media,
     first_existing,
     inside,
+    published_facts,
 )
 from fclip.data.layouts.grouping import single_split
 from fclip.data.layouts.tables import read_lines
@@ -57,6 +58,23 @@ def media_folder(source: Path, facts: dict[str, Any], options: OfficialOptions) 
         return first_existing(source, views[options.view], "this is where the release keeps its clips; see --media")
     beside = {str(Path(name).parent / options.media) for names in views.values() for name in names}
     return first_existing(source, [options.media, *sorted(beside)], "--media names a folder of clips")
+
+
+def release_lists(
+    name: str,
+    source: Path,
+    options: OfficialOptions,
+    official: Callable[[], Lists],
+    to_name: Callable[[str], str] | None = None,
+) -> tuple[Path, Lists]:
+    """The folder of clips that the options name, and the split lists: with `--order` those of another code base (see
+    `indexed_lists`), else the release's own, as `official` reads them.
+    """
+    facts = published_facts(name)
+    media = media_folder(source, facts, options)
+    if options.order:
+        return media, indexed_lists(name, options, source, facts, to_name or clip_number)
+    return media, official()
 
 
 def assemble(
