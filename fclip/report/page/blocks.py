@@ -27,13 +27,19 @@ class Flag(str):
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure, in percent or as it is, with its deviation over seeds where there are several."""
+    """A figure, in percent or as it is, with its deviation over seeds where there are several.
+
+    digits: those after the point that mean something; best: of its column, and so in bold.
+    """
 
     value: float
     deviation: float | None = None
+    digits: int = 2
+    best: bool = False
 
     def __str__(self) -> str:
-        return f"{self.value:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
+        spread = "" if self.deviation is None else f" ± {self.deviation:.{self.digits}f}"
+        return f"{self.value:.{self.digits}f}{spread}"
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,10 @@ class Interval:
 
     low: float
     high: float
+    digits: int = 1
 
     def __str__(self) -> str:
-        return f"{self.low:.1f} – {self.high:.1f}"
+        return f"{self.low:.{self.digits}f} – {self.high:.{self.digits}f}"
 
 
 Cell = str | int | float | Measure | Interval | None
@@ -52,11 +59,15 @@ Cell = str | int | float | Measure | Interval | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table: one name a column, rows of cells (None = nothing to say), an optional caption."""
+    """A table: one name a column, rows of cells (None = nothing to say), an optional caption.
+
+    groups: (index of a row, name of the group of rows that it begins).
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    groups: Sequence[tuple[int, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,11 @@ def is_number(cell: Cell) -> bool:
     return isinstance(cell, (int, float, Measure, Interval))
 
 
+def is_best(cell: Cell) -> bool:
+    """Whether a cell is the best of its column."""
+    return isinstance(cell, Measure) and cell.best
+
+
 def cell_text(cell: Cell) -> str:
     """A cell as plain text: floats with two digits, whole numbers with thousands separators, None as a dash."""
     if cell is None:
@@ -105,4 +121,5 @@ def numeric_columns(table: Table) -> list[bool]:
 def drop_empty_columns(table: Table) -> Table:
     """The table without the columns in which no row says anything."""
     kept = [i for i in range(len(table.head)) if any(row[i] is not None for row in table.rows)]
-    return Table([table.head[i] for i in kept], [[row[i] for i in kept] for row in table.rows], table.caption)
+    rows = [[row[i] for i in kept] for row in table.rows]
+    return Table([table.head[i] for i in kept], rows, table.caption, table.groups)

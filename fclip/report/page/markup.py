@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fclip.report.page.blocks import LONG, Block, Cell, Flag, Heading, Table, Text, cell_text, numeric_columns
+from fclip.report.page.blocks import (
+    LONG,
+    Block,
+    Cell,
+    Flag,
+    Heading,
+    Table,
+    Text,
+    cell_text,
+    is_best,
+    numeric_columns,
+)
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -46,12 +57,17 @@ def _markdown_table(table: Table) -> str:
         "| " + " | ".join(map(_md, table.head)) + " |",
         "|" + "|".join(" ---: " if numeric else " --- " for numeric in numeric_columns(table)) + "|",
     ]
-    lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in table.rows]
+    groups = dict(table.groups)
+    for index, row in enumerate(table.rows):
+        if index in groups:
+            lines.append(f"| *{_md(groups[index])}* |" + " |" * (len(row) - 1))
+        lines.append("| " + " | ".join(map(_markdown_cell, row)) + " |")
     return "\n".join(([_md(table.caption) + "\n"] if table.caption else []) + lines)
 
 
 def _markdown_cell(cell: Cell) -> str:
-    return f"**{_md(cell)}**" if isinstance(cell, Flag) else _md(cell_text(cell))
+    text = _md(cell_text(cell))
+    return f"**{text}**" if isinstance(cell, Flag) or is_best(cell) else text
 
 
 def _md(text: str) -> str:
@@ -75,7 +91,11 @@ def render_latex(title: str, blocks: Sequence[Block]) -> str:
 
 def _latex_table(table: Table) -> str:
     columns = "".join(_latex_column(table, i, numeric) for i, numeric in enumerate(numeric_columns(table)))
-    rows = [" & ".join(map(_tex_cell, row)) + r" \\" for row in table.rows]
+    groups, rows = dict(table.groups), []
+    for index, row in enumerate(table.rows):
+        if index in groups:
+            rows.append(f"\\multicolumn{{{len(row)}}}{{l}}{{\\textit{{{_tex(groups[index])}}}}} \\\\")
+        rows.append(" & ".join(map(_tex_cell, row)) + r" \\")
     caption = [f"\\caption{{{_tex(table.caption)}}}"] if table.caption else []
     head = " & ".join(map(_tex, table.head)) + r" \\"
     return "\n".join(
@@ -104,7 +124,8 @@ def _latex_column(table: Table, index: int, numeric: bool) -> str:
 
 
 def _tex_cell(cell: Cell) -> str:
-    return f"\\textbf{{{_tex(cell)}}}" if isinstance(cell, Flag) else _tex(cell_text(cell))
+    text = _tex(cell_text(cell))
+    return f"\\textbf{{{text}}}" if isinstance(cell, Flag) or is_best(cell) else text
 
 
 def _tex(text: str) -> str:
