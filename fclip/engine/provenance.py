@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from torch import __version__ as torch_version
 from torch import device as Device
 from torch import version as torch_build
+from torch.cuda import max_memory_allocated
 
 from fclip import __version__
 from fclip.engine.batches.devices import describe_device
@@ -23,7 +25,8 @@ FILE = "provenance.json"
 
 @dataclass(frozen=True)
 class Provenance:
-    """provenance.json of a run. recipe: the hyper-parameters that took effect; seconds: of its last process."""
+    """provenance.json of a run. recipe: the hyper-parameters that took effect; seconds and memory_mib: of its last
+    process, the latter the most that it held, of the GPU's memory where it trained there."""
 
     command: str
     fclip: str
@@ -35,6 +38,7 @@ class Provenance:
     started: str
     seconds: float
     recipe: JsonObject
+    memory_mib: int | None = None
 
     @classmethod
     def now(cls, device: Device, started: datetime, recipe: JsonObject) -> Provenance:
@@ -50,7 +54,16 @@ class Provenance:
             started=started.isoformat(timespec="seconds"),
             seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
             recipe=recipe,
+            memory_mib=_peak_memory(device),
         )
+
+
+def _peak_memory(device: Device) -> int:
+    """The most MiB that this process has held so far, on the GPU where that is the device."""
+    if device.type == "cuda":
+        return int(max_memory_allocated(device) >> 20)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes >> (20 if sys.platform == "darwin" else 10)  # macOS counts bytes
 
 
 def read_provenance(run: Path) -> Provenance | None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from fclip.engine.evaluate.results import Row
 from fclip.records import RENDERED
-from fclip.report.page.blocks import Block, Cell, Flag, Table, Text, drop_empty_columns
+from fclip.report.page.blocks import Block, Cell, Flag, Measure, Table, Text, drop_empty_columns
 from fclip.report.published import DATASETS, PublishedRow, PublishedTable, contradictions
-from fclip.report.results import FIGURES, PUBLISHED, data_name, figures, rests_on
+from fclip.report.results import FIGURES, PUBLISHED, data_name, digits_for, figures, folds_text, rests_on
 
 HEAD = (
     "method",
@@ -17,6 +17,7 @@ HEAD = (
     "published parameters in millions",
     "data",
     "CLIP",
+    "folds",
     *FIGURES,
     *PUBLISHED,
     "rests on",
@@ -25,7 +26,7 @@ HEAD = (
 
 
 def published_table(table: PublishedTable, rows: Sequence[Row], *, everything: bool = False) -> list[Block]:
-    """A paper's table in its order with ours beside it, for the data sets that ours have; nothing if none is ours.
+    """A paper's table in its order with ours beside it, one a data set that ours have; nothing if none is ours.
 
     `everything`: for all of the paper's data sets, whatever was run.
     """
@@ -34,44 +35,42 @@ def published_table(table: PublishedTable, rows: Sequence[Row], *, everything: b
     if not (any(placed) or (everything and table.has_figures)):
         return []
     datasets = sorted({row.dataset for group in placed for row in group} | set(DATASETS if everything else ()))
-    if table.has_recalls:
-        blocks = [block for name in datasets for block in _recall_table(table, placed, name)]
-    else:
-        lines = [
-            line
-            for published, ours in zip(table.rows, placed, strict=True)
-            for line in _lines(published, ours, datasets)
-        ]
-        blocks = [drop_empty_columns(Table(HEAD, lines))]
+    draw = _recall_table if table.has_recalls else _figures_table
+    blocks = [block for name in datasets for block in draw(table, placed, name)]
     if all(dataset in RENDERED for dataset in datasets):
         return [*blocks, Text("On rendered faces; the paper's figures are of real ones, so they do not stand here.")]
     return [*blocks, *(Text(note, note=True) for note in (*table.notes, *contradictions(table)))]
 
 
-def _lines(published: PublishedRow, ours: Sequence[Row], datasets: Sequence[str]) -> list[list[Cell]]:
+def _figures_table(table: PublishedTable, placed: Sequence[Sequence[Row]], dataset: str) -> list[Block]:
+    """UAR and WAR on one data set; a note where ours were not tested on the same clips."""
+    groups = [[row for row in group if row.dataset == dataset] for group in placed]
+    lines = [
+        line for published, ours in zip(table.rows, groups, strict=True) for line in _lines(published, ours, dataset)
+    ]
+    tested = sorted({f"{folds_text(row.folds)} ({row.test_clips:,} clips)" for group in groups for row in group})
+    note = f"{dataset}: ours are not all of the same clips, so compare only what agrees in folds: {'; '.join(tested)}."
+    shown = drop_empty_columns(Table(HEAD, lines, dataset))
+    return [shown, *([Text(note, note=True)] if len(tested) > 1 else [])] if lines else []
+
+
+def _lines(published: PublishedRow, ours: Sequence[Row], dataset: str) -> list[list[Cell]]:
     """The lines of one row of a published table: ours, and the paper's where nothing of ours is the same."""
     lines: list[list[Cell]] = []
-    quoted: set[str] = set()
-    millions = published.millions
-    for row in sorted(ours, key=lambda row: (row.dataset, row.clip or "")):
-        exact = published.method is not None and published.method.is_exactly(row)
-        uar, war = published.figures.get(row.dataset, (None, None)) if exact else (None, None)
-        about: list[Cell] = [published.venue or None, published.backbone or None, millions]
-        if uar is None:
-            about, basis = [None, None, None], None
-        else:
-            basis = _basis(published, row.dataset)
-            quoted.add(row.dataset)
-        lines.append([published.label, *about, data_name(row), row.clip, *figures(row), uar, war, rests_on(row), basis])
-    for dataset in datasets:
-        if dataset in published.figures and dataset not in quoted:
-            uar, war = published.figures[dataset]
-            alike = any(row.dataset == dataset for row in ours)
-            basis = "not run as the paper did" if alike else "not run" if published.method else "published only"
-            about = [published.venue or None, published.backbone or None, millions]
-            lines.append(
-                [published.label, *about, dataset, None, *[None] * 4, uar, war, basis, _basis(published, dataset)]
-            )
+    theirs = published.figures.get(dataset)
+    about: list[Cell] = [published.venue or None, published.backbone or None, published.millions]
+    basis = _basis(published, dataset) if theirs else None
+    quoted = False
+    for row in sorted(ours, key=lambda row: row.clip or ""):
+        exact = theirs is not None and published.method is not None and published.method.is_exactly(row)
+        quoted |= exact
+        beside: list[Cell] = [*theirs] if exact and theirs else [None, None]
+        facts: list[Cell] = about if exact else [None, None, None]
+        where = [data_name(row), row.clip, folds_text(row.folds)]
+        lines.append([published.label, *facts, *where, *figures(row), *beside, rests_on(row), basis if exact else None])
+    if theirs and not quoted:
+        why = "not run as the paper did" if ours else "not run" if published.method else "published only"
+        lines.append([published.label, *about, dataset, None, None, *[None] * 4, *theirs, why, basis])
     return lines
 
 
@@ -94,10 +93,10 @@ def _recall_table(table: PublishedTable, placed: Sequence[Sequence[Row]], datase
             lines.append([published.label, published.millions, *recall, *published.figures[dataset], basis])
         for row in ours:
             found = (row.recall.get(name) for name in classes)
-            recall = [None if value is None else 100 * value for value in found]
-            lines.append(
-                [f"{published.label}, ours", row.trainable, *recall, 100 * row.uar, 100 * row.war, rests_on(row)]
-            )
+            values = [*(None if value is None else 100 * value for value in found), 100 * row.uar, 100 * row.war]
+            digits = digits_for(row.test_clips)
+            cells = [None if value is None else Measure(value, digits=digits) for value in values]
+            lines.append([f"{published.label}, ours", row.trainable, *cells, rests_on(row)])
     head = ["method", "trained parameters, published in millions", *classes, "UAR", "WAR", "rests on"]
     caption = f"{dataset}: recall of each class in percent; ours pooled over folds and seeds"
     return [Table(head, lines, caption)] if lines else []

@@ -22,16 +22,27 @@ def read_log(path: Path) -> Log:
     return training_rows(kept)
 
 
+def epochs(log: Log) -> float:
+    """Epochs that a run was trained for, as far as its log tells."""
+    return 1.0 + max((row["epoch"] for row in log if "epoch" in row), default=0.0)
+
+
 def mean_curve(logs: Sequence[Log], name: str) -> tuple[list[float], list[float]] | None:
-    """(steps, values) of a logged figure: means over runs and over equal ranges of steps; None if it was not logged."""
-    points = [(row["step"], row[name]) for log in logs for row in log if isinstance(row.get(name), (int, float))]
+    """(epochs, values) of a logged figure: means over runs and over equal ranges of epochs; None if it was not logged.
+
+    A step's time is its share of all steps of its run, in epochs; rows of the end of an epoch have none of their own.
+    """
+    points = []
+    for log in logs:
+        scale = epochs(log) / max((row["step"] for row in log), default=1)
+        points += [(row["step"] * scale, row[name]) for row in log if isinstance(row.get(name), (int, float))]
     if not points:
         return None
-    steps, values = np.asarray(points, dtype=float).T
-    bins = np.minimum((steps / max(steps.max(), 1) * BINS).astype(int), BINS - 1)
+    times, values = np.asarray(points, dtype=float).T
+    bins = np.minimum((times / max(times.max(), 1e-9) * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     filled = counts > 0
-    x, y = (np.bincount(bins, each, BINS)[filled] / counts[filled] for each in (steps, values))
+    x, y = (np.bincount(bins, each, BINS)[filled] / counts[filled] for each in (times, values))
     return x.tolist(), y.tolist()
 
 

@@ -1,4 +1,5 @@
-"""The tables of results: one row a method, over its folds and seeds. Rates are fractions in rows, percent in tables."""
+"""What a row of results is called, what it rests on, and its figures as cells. Rates are fractions in rows, percent in
+cells."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ from collections.abc import Sequence
 
 from fclip.engine.evaluate.results import Metric, Row
 from fclip.records import RENDERED, CaptionSource
-from fclip.report.page.blocks import Block, Cell, Flag, Interval, Measure, Table, Text, drop_empty_columns
-from fclip.report.published import published_figures
+from fclip.report.page.blocks import Block, Cell, Flag, Interval, Measure, Text
 
 METRICS: tuple[Metric, ...] = ("uar", "war")
+FLATTERING = ("IN-DOMAIN", "BEST ON TEST", "SAW THE LABEL")
 SELECTIONS = {"last": "last checkpoint", "val": "best on a held-out part", "best-on-test": "BEST ON TEST"}
 
 
@@ -41,8 +42,10 @@ def row_names(rows: Sequence[Row]) -> list[str]:
     several_sets, several_clips = len({row.dataset for row in rows}) > 1, len({row.clip for row in rows} - {None}) > 1
     names: list[str] = []
     for row in rows:
-        parts = [data_name(row)] if several_sets or data_name(row) != row.dataset else []
+        parts = [row.dataset] if several_sets else []
         parts.append(method_name(row))
+        if row.source not in (None, "none"):
+            parts.append(f"trained on {row.source}")
         if several_clips and row.clip:
             parts.append(row.clip)
         if row.selection != "last":
@@ -72,7 +75,12 @@ def rests_on(row: Row) -> str:
     elif seen and row.source not in (None, "none") and not used:
         parts.append("tested without captions")
     text = "; ".join(parts)
-    return Flag(text) if any(word in text for word in ("IN-DOMAIN", "BEST ON TEST", "SAW THE LABEL")) else text
+    return Flag(text) if any(word in text for word in FLATTERING) else text
+
+
+def is_flattered(row: Row) -> bool:
+    """Whether a result rests on something that makes it look better than it is."""
+    return isinstance(rests_on(row), Flag)
 
 
 def _uses(seen: CaptionSource | None, used: CaptionSource | None) -> list[tuple[CaptionSource, str]]:
@@ -82,115 +90,52 @@ def _uses(seen: CaptionSource | None, used: CaptionSource | None) -> list[tuple[
     return [(captions, where) for captions, where in ((seen, "trained with"), (used, "tested with")) if captions]
 
 
-def figures(row: Row) -> list[Cell]:
-    """UAR and WAR in percent with deviation over seeds, and their intervals."""
-    several, rates = len(row.seeds) > 1, [row.rate(metric) for metric in METRICS]
-    measures: list[Cell] = [Measure(100 * rate.mean, 100 * rate.deviation if several else None) for rate in rates]
-    return measures + [interval(rate.interval) for rate in rates]
+def folds_text(folds: Sequence[str]) -> str:
+    """fold 1; folds 1 to 5; folds 1, 3."""
+    numbers = sorted(int(fold) for fold in folds) if all(fold.isdecimal() for fold in folds) else []
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"folds {numbers[0]} to {numbers[-1]}"
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}"
 
 
-def interval(bounds: Sequence[float]) -> Interval:
+def digits_for(clips: int) -> int:
+    """Digits of a percentage of so many clips: one clip more or less changes the last one."""
+    return 0 if clips < 100 else 1 if clips < 2000 else 2
+
+
+def figures(row: Row, best: Sequence[bool] = (False, False)) -> list[Cell]:
+    """UAR and WAR in percent with deviation over seeds, and their intervals; `best`: which of the two is."""
+    digits, several = digits_for(row.test_clips), len(row.seeds) > 1
+    rates = [row.rate(metric) for metric in METRICS]
+    measures: list[Cell] = [
+        Measure(100 * rate.mean, 100 * rate.deviation if several else None, digits, is_best)
+        for rate, is_best in zip(rates, best, strict=True)
+    ]
+    return measures + [interval(rate.interval, min(digits, 1)) for rate in rates]
+
+
+def interval(bounds: Sequence[float], digits: int = 1) -> Interval:
     """An interval in percent."""
-    return Interval(100 * bounds[0], 100 * bounds[1])
+    return Interval(100 * bounds[0], 100 * bounds[1], digits)
 
 
 FIGURES = ("UAR", "WAR", "UAR 95 %", "WAR 95 %")
 PUBLISHED = ("published UAR", "published WAR")
 
 
-def results_table(rows: Sequence[Row]) -> Table:
-    """All results, beside the published figures of the same data set, method and CLIP model."""
-    head = [
-        "method",
-        "data",
-        "CLIP",
-        *FIGURES,
-        *PUBLISHED,
-        "ECE",
-        "folds",
-        "seeds",
-        "clips",
-        "trained parameters",
-        "rests on",
-        "published figures rest on",
-    ]
-    table: list[list[Cell]] = []
-    for row in rows:
-        found = published_figures(row)
-        uar, war = found[1] if found else (None, None)
-        table.append(
-            [
-                method_name(row),
-                data_name(row),
-                row.clip,
-                *figures(row),
-                uar,
-                war,
-                None if row.ece is None else Measure(100 * row.ece),
-                len(row.folds),
-                len(row.seeds),
-                row.test_clips,
-                row.trainable or None,
-                rests_on(row),
-                found[0].rests_on(row.dataset) if found else None,
-            ]
-        )
-    return drop_empty_columns(Table(head, table))
-
-
-def pooled_table(rows: Sequence[Row]) -> list[Block]:
-    """The results of several folds once more, every clip counted once whatever its fold; nothing without such rows."""
-    lines: list[list[Cell]] = [
-        [
-            method_name(row),
-            data_name(row),
-            row.clip,
-            100 * row.pooled_uar,
-            100 * row.pooled_war,
-            interval(row.pooled_uar_interval),
-            interval(row.pooled_war_interval),
-            row.test_clips,
-        ]
-        for row in rows
-        if len(row.folds) > 1
-    ]
-    caption = "Pooled over folds: metrics of all test clips together, not means over folds"
-    return [Table(["method", "data", "CLIP", *FIGURES, "clips"], lines, caption)] if lines else []
-
-
-def scene_tables(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
-    """UAR and WAR in each scene where the data set names them (FERV39k); nothing where none does."""
-    scenes = sorted({name for row in rows for name in row.scenes})
-    blocks: list[Block] = []
-    for metric in METRICS if scenes else ():
-        lines: list[list[Cell]] = [
-            [name, *(100 * row.scenes[s].rate(metric) if s in row.scenes else None for s in scenes)]
-            for name, row in zip(names, rows, strict=True)
-        ]
-        blocks.append(Table(["method", *scenes], lines, f"{metric.upper()} of each scene in percent"))
-    return blocks
-
-
-def recall_table(rows: Sequence[Row], names: Sequence[str], data: str) -> Table:
-    """Recall of each class in percent, pooled over folds and seeds; rows of one data set, called `data`."""
-    head = ["method", *rows[0].classes, "UAR", "WAR"]
-    table: list[list[Cell]] = []
-    for name, row in zip(names, rows, strict=True):
-        recall: list[Cell] = [None if value is None else 100 * value for value in row.recall.values()]
-        table.append([name, *recall, 100 * row.uar, 100 * row.war])
-    return Table(head, table, f"{data}: recall of each class in percent, pooled over folds and seeds")
+def legend() -> Text:
+    """What the columns of every table of results mean."""
+    return Text(
+        "UAR: mean recall over the classes that a fold has, which decides the order; WAR: accuracy; ECE: expected "
+        "calibration error; all in percent, with as many digits as the number of clips can carry. Means over folds, "
+        "then over seeds; ± is the deviation over seeds; intervals are bootstrap over the test clips. Bold: the best "
+        "of its column, flattered results left aside."
+    )
 
 
 def caveats(rows: Sequence[Row]) -> list[Block]:
     """What a reader of the table must know, only as far as it applies."""
-    text = (
-        "UAR: mean recall over the classes that a fold has; WAR: accuracy; ECE: expected calibration error; all in "
-        "percent. Means over folds, then over seeds; ± is the deviation over seeds; intervals are bootstrap over the "
-        "test clips."
-    )
     notes = []
-    if any(row.dataset in RENDERED for row in rows):
-        notes.append("Rendered faces (demo7, demo11) say nothing about real ones.")
     if any(row.selection == "best-on-test" for row in rows):
         notes.append(
             "BEST ON TEST: the checkpoint was chosen on the test part, as published figures of the field often"
@@ -209,4 +154,4 @@ def caveats(rows: Sequence[Row]) -> list[Block]:
             )
         for fold, seed in row.lacking[:1]:
             notes.append(f"{name}: fold {fold}, seed {seed} is missing; seeds are not comparable until it has run.")
-    return [Text(text), *(Text(note, note=True) for note in notes)]
+    return [Text(note, note=True) for note in notes]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fclip.engine.evaluate.aggregate import Evaluated
     from fclip.engine.evaluate.results import Row
     from fclip.report.page.blocks import Block
+    from fclip.report.trials import Trial
 
 ENDINGS = {"html": ".html", "markdown": ".md", "latex": ".tex"}
 
@@ -46,15 +48,18 @@ class Config(CommonConfig):
 def run(config: Config) -> StageReport:
     """Write the report; MissingOutput when no run has been evaluated."""
     from fclip.engine.evaluate.aggregate import make_rows
+    from fclip.report.comparison import published_table
     from fclip.report.evaluated import read_leak, untrained
     from fclip.report.page.blocks import Text
-    from fclip.report.page.sections import result_sections
+    from fclip.report.page.sections import paper_sections, result_sections
     from fclip.report.published import find_table
+    from fclip.report.results import caveats, legend
+    from fclip.report.trials import make_trials
     from fclip.schema import as_json
 
     if config.captions:
         return _captioners(config)
-    kind = config.format or _format_of(config.out)
+    html = (config.format or _format_of(config.out)) == "html"
     table = find_table(config.table) if config.table else None
     rows, members = [], []
     for row, group in make_rows(_evaluated(config)):
@@ -64,29 +69,42 @@ def run(config: Config) -> StageReport:
             members.append(group)
     if table is not None and not rows and not (config.published and table.has_figures):
         raise FclipError(f"{config.root / 'runs'}: no evaluated run belongs to table {table.name}")
-    blocks = result_sections(rows, table, published=config.published)
-    blocks[1:1] = [Text(line, note=True) for line in untrained(member for group in members for member in group)]
-    blocks += [] if table else _baselines_lacking(config, rows)
-    if kind == "html":
-        blocks += _html_sections(config, rows, members)
+    notes = [Text(line, note=True) for line in untrained(member for group in members for member in group)]
+    blocks: list[Block] = []
+    trials = make_trials(rows, members)
+    if table:
+        blocks += [*published_table(table, rows, everything=config.published), *([legend()] if rows else [])]
+        blocks += [*caveats(rows), *notes]
+    for trial in trials if not table else ():
+        suffix = f": {trial.name}" if len(trials) > 1 else ""
+        found = result_sections(trial, suffix)
+        if trial is trials[0]:
+            found[2:2] = [*notes, *_baselines_lacking(config, rows)]
+        blocks += [*found, *(_trial_pictures(config, trial, suffix) if html else [])]
+    blocks += [] if table else paper_sections(rows, published=config.published)
+    footer = _html_sections(config, rows, members) if html and rows else []
     results = ", ".join(sorted({row.dataset for row in rows}))
-    title = table.title if table else f"Results of {results}" if rows else "Published figures"
-    out = _write(config, title, blocks)
+    title = table.title if table else f"Results on {results}" if rows else "Published figures"
+    out = _write(config, title, [*blocks, *footer], footed=bool(footer))
     counts = {"runs": sum(map(len, members)), "rows": len(rows)}
     return StageReport("report", out, counts, {"results": [as_json(row) for row in rows]})
 
 
-def _write(config: Config, title: str, blocks: Sequence[Block]) -> Path:
-    """Write the blocks in the format asked for; returns the file."""
+def _write(config: Config, title: str, blocks: Sequence[Block], *, footed: bool = False) -> Path:
+    """Write the blocks in the format asked for; returns the file. `footed`: of a page, the last section is its foot."""
     from fclip.files import atomic_write
     from fclip.report.page.html import render_html
     from fclip.report.page.markup import render_latex, render_markdown
 
     kind = config.format or _format_of(config.out)
-    render = {"html": render_html, "markdown": render_markdown, "latex": render_latex}[kind]
+    render: dict[str, Callable[[str, Sequence[Block]], str]] = {
+        "html": partial(render_html, footed=footed),
+        "markdown": render_markdown,
+        "latex": render_latex,
+    }
     out = config.out or Path(f"report{ENDINGS[kind]}")
     with atomic_write(out) as temp:
-        temp.write_text(render(title, blocks), encoding="utf-8")
+        temp.write_text(render[kind](title, blocks), encoding="utf-8")
     return out
 
 
@@ -128,38 +146,50 @@ def _format_of(out: Path | None) -> str:
     return next((kind for kind, ending in ENDINGS.items() if out and out.suffix == ending), "html")
 
 
-def _html_sections(config: Config, rows: Sequence[Row], members: Sequence[Sequence[Evaluated]]) -> list[Block]:
-    """What only the page shows: plots, explanations, clips and captions."""
-    from fclip.report.explanations import read_explanations
+def _trial_pictures(config: Config, trial: Trial, suffix: str) -> list[Block]:
+    """What only the page shows of a trial: worst confusions with clips, plots, training, cost."""
     from fclip.report.logs import read_log
-    from fclip.report.page.sections import explanation_sections, plot_sections, training_sections
+    from fclip.report.page.blocks import Heading
+    from fclip.report.page.clip_sections import clips_named
+    from fclip.report.page.sections import plot_sections, training_sections
+    from fclip.report.tables import confusions, cost_table
 
-    if not rows:
-        return []
-    folders = [[member.folder for member in group if member.folder] for group in members]
-    blocks = plot_sections(rows)
+    table, shown = confusions(trial)
+    found = clips_named(config.root / trial.dataset, shown) if config.clips else []
+    blocks: list[Block] = [Heading(f"Worst confusions{suffix}"), table, *found] if table.rows else []
+    blocks += plot_sections(trial, suffix)
+    folders = [[member.folder for member in group if member.folder] for group in trial.members]
     logs = [[log for folder in group if (log := read_log(folder / "metrics.jsonl"))] for group in folders]
-    blocks += training_sections(rows, logs)
+    blocks += training_sections(trial, logs, suffix)
+    cost = cost_table(trial)
+    return [*blocks, *([Heading(f"Cost{suffix}"), *cost] if cost else [])]
+
+
+def _html_sections(config: Config, rows: Sequence[Row], members: Sequence[Sequence[Evaluated]]) -> list[Block]:
+    """What the page shows after the results: explanations, clips and captions, and where all of it comes from."""
+    from fclip.report.explanations import read_explanations
+    from fclip.report.page.sections import explanation_sections
+
+    folders = [[member.folder for member in group if member.folder] for group in members]
     if config.explain:
         from fclip.report.explain_runs import explain_runs
 
         explain_runs(config, [group[0] for group in folders], config.explain)
     stored = {folder.name: folder / "eval" / "explanations.npz" for group in folders for folder in group}
     found = {name: read_explanations(path) for name, path in stored.items() if path.is_file()}
-    blocks += explanation_sections(found, config.clips)
+    blocks = explanation_sections(found, config.clips)
     for dataset in sorted({name for row in rows for name in (row.dataset, row.source) if name not in (None, "none")}):
         blocks += _data_sections(config, str(dataset))
     return [*blocks, *_provenance(folders)]
 
 
 def _provenance(folders: Sequence[Sequence[Path]]) -> list[Block]:
-    """What made each run: command, versions, machine, times; of runs that say so."""
+    """The foot of the page: what made the report, and each run that says so: command, versions, machine, times."""
+    from fclip import __version__
     from fclip.engine.provenance import read_provenance
-    from fclip.report.page.blocks import Heading, Table
+    from fclip.report.page.blocks import Heading, Table, Text
 
     found = [(folder.name, made) for group in folders for folder in group if (made := read_provenance(folder))]
-    if not found:
-        return []
     head = ("run", "command", "recipe", "fclip", "torch", "CUDA", "host", "device", "started", "seconds")
     rows = [
         (
@@ -170,7 +200,8 @@ def _provenance(folders: Sequence[Sequence[Path]]) -> list[Block]:
         )
         for name, made in found
     ]
-    return [Heading("Where the runs come from"), Table(head, rows)]
+    text = f"Made by fclip {__version__} from the stored predictions of {sum(map(len, folders))} runs."
+    return [Heading("Where this comes from"), Text(text), *([Table(head, rows)] if rows else [])]
 
 
 def _data_sections(config: Config, dataset: str) -> list[Block]:

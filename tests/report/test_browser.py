@@ -35,12 +35,16 @@ window.onload = () => {
   const found = [...document.querySelectorAll('iframe')].map(frame => {
     const page = frame.contentDocument, root = page.documentElement, width = root.clientWidth;
     const outside = [...page.querySelectorAll('body *')].filter(
-      e => !e.closest('.wide, svg *') && e.getBoundingClientRect().right > width + 0.5).map(e => e.tagName);
+      e => !e.closest('.wide, nav, svg *') && e.getBoundingClientRect().right > width + 0.5).map(e => e.tagName);
     const images = [...page.images], resources = frame.contentWindow.performance.getEntriesByType('resource');
     return {
       width, scroll: root.scrollWidth, outside,
       images: images.length, loaded: images.filter(i => i.complete && i.naturalWidth > 0).length,
       plots: [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect().width),
+      small: [...page.querySelectorAll('body *')].filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
+        .map(e => parseFloat(getComputedStyle(e).fontSize) * (e.ownerSVGElement ?
+          e.ownerSVGElement.getBoundingClientRect().width / e.ownerSVGElement.viewBox.baseVal.width : 1))
+        .reduce((a, b) => Math.min(a, b)),
       fetched: resources.filter(r => !r.name.startsWith('data:')).length,
       columns: getComputedStyle(page.querySelector('.row') || root).gridTemplateColumns.split(' ').length,
     };
@@ -97,6 +101,7 @@ def test_page_fits_phone_and_desk(browser, tmp_path):
         assert seen["fetched"] == 0
         assert len(seen["plots"]) > 15
         assert min(seen["plots"]) > 300
+        assert seen["small"] >= 11, "no text is smaller, in plots neither"
     assert [seen["columns"] for seen in found] == [1, 3]
     # the same measurement does see a page that is too wide and a picture that is broken
     assert control["scroll"] == 500

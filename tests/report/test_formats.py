@@ -21,6 +21,7 @@ from fclip.report.page import plots
 from fclip.report.page.blocks import Flag, Heading, Interval, Measure, Picture, Pictures, Table, Text
 from fclip.report.page.html import render_html
 from fclip.report.page.markup import render_latex, render_markdown
+from fclip.report.results import digits_for
 from fclip.stages import report
 from tests.report.runs import SEVEN, write_comparison, write_run
 
@@ -58,8 +59,8 @@ def test_the_three_formats_hold_the_same_figures(reported):
     texts["r.html"] = Page(texts["r.html"]).text
     for row in rows:
         for text in texts.values():
-            assert f"{100 * row.war:.2f}" in text
-            assert f"{100 * row.uar_interval[0]:.1f}" in text
+            assert f"{100 * row.war:.{digits_for(row.test_clips)}f}" in text
+            assert f"{100 * row.uar_interval[0]:.{digits_for(row.test_clips)}f}" in text
     assert texts["r.tex"].count(r"\begin{tabular}") == texts["r.tex"].count(r"\end{tabular}") > 1
     assert all("BEST ON TEST" in text and "IN-DOMAIN" in text for text in texts.values())
 
@@ -92,7 +93,8 @@ def test_plots_are_well_formed_and_take_the_colour_of_the_text():
         plots.confusion_plot([[3, 1], [0, 0]], names),
         plots.recall_plot(recalls),
         plots.reliability_plot({WILD: curve}),
-        plots.curves_plot({WILD: ([1, 2], [3.0, 1.0])}, WILD),
+        plots.curves_plot({WILD: ([1, 2], [3.0, 1.0])}, WILD, 2),
+        plots.rates_plot({WILD: (0.5, (0.4, 0.6), True)}, 0.1, 1),
         plots.parameters_plot({WILD: (10**7, 0.5)}, {"p": (10**8, 0.7)}),
         plots.weights_plot([(0.1, 0.5, 0.6), (0.2, 0.4, 0.5)], (0.7, 0.8), WILD),
         plots.similarity_plot(names, np.array([0.2, np.nan]), np.array([0.1, np.nan])),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fclip.engine.evaluate import metrics
-from fclip.engine.evaluate.aggregate import format_rows, pool_reliability
+from fclip.engine.evaluate.aggregate import format_rows, make_rows, pool_reliability
 from fclip.engine.evaluate.bootstrap import FoldClips, fold_clips, rate_intervals
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.records import CaptionSource
@@ -21,11 +21,11 @@ from fclip.report.page.blocks import Flag, Text
 from fclip.report.results import (
     caveats,
     method_name,
-    pooled_table,
     rests_on,
     row_names,
-    scene_tables,
 )
+from fclip.report.tables import pooled_table, recall_table, results_table, scene_tables
+from fclip.report.trials import Trial, make_trials, measured, verdict
 from fclip.stages.report import Config
 from tests.report.runs import column, rows_of, write_comparison, write_run
 
@@ -36,6 +36,10 @@ def plain_bootstrap(true, predicted, classes, metric, draws=1500):
     return np.quantile(
         [metric(metrics.confusion_matrix(true[i], predicted[i], classes)) for i in drawn], [0.025, 0.975]
     )
+
+
+def trials_of(root) -> list[Trial]:
+    return make_trials(*zip(*make_rows(find_evaluated(Config(root=root), ())), strict=True))
 
 
 def test_interval_of_one_fold_is_the_bootstrap_of_its_table():
@@ -107,7 +111,7 @@ def test_what_flatters_is_flagged(tmp_path):
     used = next(row for row in rows if row.captions)
     assert rests_on(replace(used, leak=0.625)).endswith("; the words alone tell 62.5 % of labels)")
     honest = [row for row in rows if not isinstance(rests_on(row), Flag)]
-    assert len(caveats(honest)) == 2  # what the columns mean, and that the faces are rendered
+    assert caveats(honest) == []
 
 
 def test_mean_over_folds_then_seeds_and_repeated_or_missing_runs_are_named(tmp_path):
@@ -141,9 +145,10 @@ def test_means_over_folds_and_pooled_with_their_intervals(tmp_path):
         assert low < rate.pooled < high
     error = np.sqrt(row.pooled_war * (1 - row.pooled_war) / 220)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)
-    (table,) = pooled_table([row])
-    assert column(table, "WAR") == [pytest.approx(100 * row.pooled_war)]
-    assert pooled_table([replace(row, folds=("1",))]) == []
+    (trial,) = trials_of(tmp_path)
+    (table,) = pooled_table(trial)
+    assert [cell.value for cell in column(table, "WAR")] == [pytest.approx(100 * row.pooled_war)]
+    assert pooled_table(replace(trial, rows=(replace(row, folds=("1",)),))) == []
 
 
 def test_scenes_have_a_table_where_they_are_known(tmp_path):
@@ -152,11 +157,13 @@ def test_scenes_have_a_table_where_they_are_known(tmp_path):
     (row,) = rows_of(tmp_path)
     tables = [read_predictions(p) for p in sorted((tmp_path / "runs").glob("*/eval/predictions.csv"))]
     right = [(t.matrix().argmax(1) == t.true_indices()).reshape(-1, 3) for t in tables]
-    uar, war = scene_tables([row], ["base"])
-    assert uar.head == war.head == ["method", "crime", "talk"]
-    assert war.rows == [["base", *(pytest.approx(100 * np.mean([r[:, i].mean() for r in right])) for i in (0, 1))]]
+    (trial,) = trials_of(tmp_path)
+    uar, war = scene_tables(trial)
+    assert uar.head == war.head == ["method", "crime (20)", "talk (20)"]
+    means = [100 * np.mean([r[:, i].mean() for r in right]) for i in (0, 1)]
+    assert [cell.value for cell in war.rows[0][1:]] == pytest.approx(means)
     assert row.scenes["talk"].clips == 20
-    assert scene_tables([replace(row, scenes={})], ["base"]) == []
+    assert scene_tables(replace(trial, rows=(replace(row, scenes={}),))) == []
 
 
 def test_pooled_reliability_is_that_of_the_joined_tables():
@@ -177,6 +184,71 @@ def test_curves_are_means_over_runs_and_survive_torn_logs(tmp_path):
     assert log[-1] == {"step": 5000, "eval_war": 0.5}
     steps, values = mean_curve([log, [{**row, "loss": row["loss"] + 2} for row in log if "loss" in row]], "loss")
     assert len(steps) == BINS
-    assert np.allclose(np.array(values), np.array(steps) + 1)
+    assert np.allclose(np.array(values), 5000 * np.array(steps) + 1, rtol=2e-3), "one epoch, as no row tells more"
     assert mean_curve([log], "weight_frames") is None
     assert read_log(tmp_path / "missing.jsonl") == []
+
+
+def test_a_trial_is_of_the_same_clips_of_one_data_set(tmp_path):
+    """Other folds, other data sets and other clips are never in one table; in it, the best UAR of a group is first."""
+    write_comparison(tmp_path)
+    write_run(tmp_path, "star", "1", 0, name="other data", dataset="demo11")
+    write_run(tmp_path, "star", "1", 0, name="other clips", clips=40, set=("scale=0.3",))
+    trials = trials_of(tmp_path)
+    assert [(trial.name, trial.rows[0].test_clips) for trial in trials] == [
+        ("demo11, fold 1", 60),
+        ("demo7, fold 1", 60),
+        ("demo7, folds 1, 2", 120),
+        ("demo7, fold 1", 40),
+    ]
+    for trial in trials:
+        table = results_table(trial)
+        places = [index for index, _ in trial.groups()] + [len(trial.rows)]
+        for start, end in zip([0, *places], places, strict=False):
+            uars = [row.uar for row in trial.rows[start:end]]
+            assert uars == sorted(uars, reverse=True)
+        bold = [cell.value for cell in column(table, "UAR") if cell.best]
+        honest = [row.uar for row in trial.rows if not isinstance(rests_on(row), Flag)]
+        assert bold and set(bold) == {100 * max(honest)}
+        assert sum(trial.counts.values()) == trial.rows[0].test_clips
+        recall = recall_table(trial)
+        assert recall.head[1] == f"happiness ({trial.counts['happiness']})"
+    assert [name for _, name in trials[1].groups()][:2] == ["FineCLIPER's variants", "Baselines"]
+
+
+@pytest.mark.parametrize(
+    ("skill", "says"), [(0.95, ": more than chance."), (0.62, "no more than chance can do on 300")]
+)
+def test_the_verdict_is_a_paired_test_against_the_strongest_baseline(tmp_path, skill, says):
+    for name, variant, share in (("a", "star", skill), ("b", "linear-probe", 0.6), ("c", "coop", 0.2)):
+        write_run(tmp_path, variant, "1", 0, name=name, skill=share, clips=300)
+    (trial,) = trials_of(tmp_path)
+    best, rival = trial.rows[trial.best], trial.rows[trial.rival]
+    assert (best.variant, rival.variant) == ("star", "linear-probe")
+    text = " ".join(verdict(trial))
+    assert text.startswith(f"star has the highest UAR: {100 * best.uar:.1f} % (95 % interval")
+    assert f"{100 * (best.uar - rival.uar):.1f} points of UAR ahead of linear-probe, the strongest baseline" in text
+    assert says in text and "best of 3" in text and "One seed" not in text
+    assert "3 methods tested on the same 300 clips of demo7 (fold 1, 7 classes)" in measured(trial)
+
+
+def test_flattered_results_win_nothing(tmp_path):
+    write_run(tmp_path, "star", "1", 0, name="a", skill=0.9, selection="best-on-test")
+    write_run(tmp_path, "base", "1", 0, name="b", skill=0.5)
+    (trial,) = trials_of(tmp_path)
+    assert trial.rows[0].variant == "star" and trial.rows[trial.best].variant == "base" and trial.rival is None
+
+
+def test_the_difference_over_folds_and_seeds_is_that_of_the_rows(tmp_path):
+    for fold in ("1", "2"):
+        for seed in (0, 1):
+            write_run(tmp_path, "star", fold, seed, skill=0.8)
+            write_run(tmp_path, "coop", fold, seed, skill=0.6)
+    (trial,) = trials_of(tmp_path)
+    found = trial.difference(0, 1)
+    assert found.uar == pytest.approx(trial.rows[0].uar - trial.rows[1].uar)
+    assert found.war == pytest.approx(trial.rows[0].war - trial.rows[1].war)
+    assert found.uar_interval[0] < found.uar < found.uar_interval[1]
+    assert (found.clips, found.mcnemar_p) == (120, None)
+    again = trial.difference(1, 0)
+    assert again.uar_interval == pytest.approx(tuple(-b for b in reversed(found.uar_interval)), abs=1e-9)

@@ -35,15 +35,16 @@ def contact_sheet(path: str | Path, clips: int = 8, frames: int = 8) -> Any:
     return draw_clips(chosen, frames)
 
 
-def draw_clips(samples: Iterable[PackedSample], frames: int = 8) -> Any:
+def draw_clips(samples: Iterable[PackedSample], frames: int = 8, *, written: bool = True) -> Any:
     """Return a PIL image of clips, one below the other.
 
     Each clip has a line with key, label and part, `frames` of its frames, the same with landmarks, the same under their
     parsing maps with the number of the frame and, where its json has it, the confidence of the face, and its caption.
+    Without words and numbers where these stand elsewhere (`written` False).
     """
     from PIL import Image
 
-    blocks = [_block(sample, frames) for sample in samples]
+    blocks = [_block(sample, frames, written) for sample in samples]
     sheet = Image.new("RGB", (2 * MARGIN + frames * CELL, sum(block.height for block in blocks) or LINE), _PAPER)
     top = 0
     for block in blocks:
@@ -52,25 +53,26 @@ def draw_clips(samples: Iterable[PackedSample], frames: int = 8) -> Any:
     return sheet
 
 
-def _block(sample: PackedSample, frames: int) -> Any:
+def _block(sample: PackedSample, frames: int, written: bool) -> Any:
     """One clip of a contact sheet, a PIL image of the sheet's width."""
     from PIL import Image, ImageDraw
 
     width = 2 * MARGIN + frames * CELL
     title = f"{sample.key}   {sample.info['label']}   {sample.info.get('part', '')}"
-    caption = textwrap.wrap(sample.caption or "", width // 7)
+    caption = textwrap.wrap(sample.caption or "", width // 7) if written else []
+    top = MARGIN + LINE * written
     strips = [_side_by_side(sample.frames[segment_centres(len(sample.frames), frames)])]
     if sample.landmarks is not None:
         strips.append(_landmark_row(sample, sample.landmarks, frames))
     if sample.parsing is not None:
-        strips.append(_parsing_row(sample, sample.parsing, frames))
-    block = Image.new("RGB", (width, 2 * MARGIN + LINE * (1 + len(caption)) + CELL * len(strips)), _PAPER)
+        strips.append(_parsing_row(sample, sample.parsing, frames, written))
+    block = Image.new("RGB", (width, top + MARGIN + LINE * len(caption) + CELL * len(strips)), _PAPER)
     draw = ImageDraw.Draw(block)
-    draw.text((MARGIN, MARGIN), title, fill=_INK)
+    draw.text((MARGIN, MARGIN), title if written else "", fill=_INK)
     for row, strip in enumerate(strips):
-        block.paste(strip, (MARGIN, MARGIN + LINE + row * CELL))
+        block.paste(strip, (MARGIN, top + row * CELL))
     for row, line in enumerate(caption):
-        draw.text((MARGIN, MARGIN + LINE * (1 + row) + CELL * len(strips)), line, fill=_INK)
+        draw.text((MARGIN, top + LINE * row + CELL * len(strips)), line, fill=_INK)
     return block
 
 
@@ -88,7 +90,7 @@ def _landmark_row(sample: PackedSample, landmarks: np.ndarray, frames: int) -> A
     return row
 
 
-def _parsing_row(sample: PackedSample, parsing: np.ndarray, frames: int) -> Any:
+def _parsing_row(sample: PackedSample, parsing: np.ndarray, frames: int, written: bool) -> Any:
     """Frames side by side, blended with the colours of their parsing maps; below, number and confidence."""
     from PIL import ImageDraw
 
@@ -97,7 +99,7 @@ def _parsing_row(sample: PackedSample, parsing: np.ndarray, frames: int) -> Any:
     blend = PARSING_SHARE * colours + (1 - PARSING_SHARE) * sample.frames[chosen]
     row = _side_by_side(blend.astype(np.uint8))
     draw, confidence = ImageDraw.Draw(row), sample.info.get("confidence")
-    for place, index in enumerate(chosen):
+    for place, index in enumerate(chosen if written else ()):
         note = str(index) if confidence is None else f"{index}: {confidence[index]:.2f}"
         draw.text((place * CELL + 3, CELL - LINE), note, fill=_POINT)
     return row

@@ -85,7 +85,15 @@ class Pictures:
     pictures: Sequence[Picture]
 
 
-Block = Heading | Text | Table | Pictures
+@dataclass(frozen=True)
+class Lead:
+    """What a reader needs first: paragraphs, and one picture beside them where there is room."""
+
+    texts: Sequence[str]
+    picture: Picture
+
+
+Block = Heading | Text | Lead | Table | Pictures
 
 
 def is_number(cell: Cell) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,25 @@ def _find_samples(packed: Path, clips: int) -> Iterator[PackedSample]:
                 return
 
 
+def clips_named(folder: Path, texts: Mapping[str, str]) -> list[Block]:
+    """Frames of the clips of these keys with the text of each, where they lie packed in the data set's folder."""
+    from fclip.data.storage.packed import parse_packed
+    from fclip.data.storage.shards import index_shard, read_fields
+    from fclip.report.page.blocks import Picture, Pictures
+
+    if not (folder / "packed" / "manifest.json").is_file():
+        return []
+    found = {}
+    for path, _ in list_shards(folder / "packed", ".tar", "packed"):
+        index = index_shard(path)
+        with path.open("rb") as file:
+            for key in index.keys() & texts.keys():
+                sample = parse_packed(key, read_fields(file, index[key]))
+                found[key] = Picture(_draw(sample), texts[key])
+    pictures = [found[key] for key in texts if key in found]
+    return [Pictures(pictures)] if pictures else []
+
+
 def _draw(sample: PackedSample) -> bytes:
     """A contact sheet of one clip as JPEG; its caption stands beside the picture."""
     import dataclasses
@@ -55,7 +74,7 @@ def _draw(sample: PackedSample) -> bytes:
     from fclip.data.storage.sheet import draw_clips
 
     buffer = io.BytesIO()
-    draw_clips([dataclasses.replace(sample, caption=None)], frames=6).save(buffer, "JPEG", quality=85)
+    draw_clips([dataclasses.replace(sample, caption=None)], frames=6, written=False).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

@@ -1,6 +1,6 @@
 """Drawing with Matplotlib, without a display: figures for a page (SVG in the text's colour) or for a file (PNG).
 
-All figures are as narrow as a phone's page, so that their labels stay readable there.
+All figures are as narrow as a phone's page, and the smallest letters are 10 units of 317 across: 11 pixels there.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fclip",
     "text.parse_math": False,
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 7.5,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
     "legend.framealpha": 0.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -96,8 +96,8 @@ def short(name: str, most: int = 20) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-LINE = 0.165  # inches of a legend's line
-_LETTERS = 62  # that fit beside one another, less what the marks take
+LINE = 0.2  # inches of a legend's line
+_LETTERS = 46  # that fit beside one another, less what the marks take
 
 
 def legend_columns(names: Collection[str]) -> int:

@@ -11,6 +11,7 @@ from fclip.report.page.blocks import (
     Cell,
     Flag,
     Heading,
+    Lead,
     Table,
     Text,
     cell_text,
@@ -47,6 +48,8 @@ def render_markdown(title: str, blocks: Sequence[Block]) -> str:
             parts.append(f"## {_md(block.text)}")
         elif isinstance(block, Text):
             parts.append(("> " if block.note else "") + _md(block.text))
+        elif isinstance(block, Lead):
+            parts += map(_md, block.texts)
         elif isinstance(block, Table):
             parts.append(_markdown_table(block))
     return "\n\n".join(parts) + "\n"
@@ -84,6 +87,8 @@ def render_latex(title: str, blocks: Sequence[Block]) -> str:
             parts.append(f"\\section*{{{_tex(block.text)}}}")
         elif isinstance(block, Text):
             parts.append(_tex(block.text))
+        elif isinstance(block, Lead):
+            parts += map(_tex, block.texts)
         elif isinstance(block, Table):
             parts.append(_latex_table(block))
     return "\n\n".join(parts) + "\n"

@@ -62,6 +62,28 @@ def _draw_confusion(drawn: Canvas, confusion: Sequence[Sequence[int]], classes: 
     axes.set_ylabel("true")
 
 
+def rates_plot(rates: Mapping[str, tuple[float, tuple[float, float], bool]], chance: float, digits: int) -> str:
+    """Rates with their intervals, one line a method under its name: {method: (rate, interval, whether it is the best)}.
+
+    chance: what guessing reaches, a tick on each line; digits: of the printed percentages.
+    """
+    with canvas(0.55 + 0.34 * len(rates)) as drawn:
+        axes = drawn.axes
+        for place, (name, (rate, (low, high), best)) in enumerate(rates.items()):
+            colour, weight = (COLOURS[0], "bold") if best else ("#888888", "normal")
+            axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=2.6 if best else 1.6)
+            axes.plot([100 * chance] * 2, [place - 0.16, place + 0.16], color="#888888", linewidth=1)
+            axes.plot([100 * rate], [place], "o", color=colour, markersize=7 if best else 5)
+            label = f"{short(name, 42)}  {100 * rate:.{digits}f}"
+            axes.text(0, place - 0.3, label, ha="left", va="center", fontweight=weight)
+        axes.set_ylim(len(rates) - 0.5, -0.65)
+        axes.set_xlim(0, 100)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("UAR in %")
+        return drawn.svg()
+
+
 def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
     """Recall of each class (one line a class, a mark a method): {method: {class: recall or None when absent}}."""
     classes = list(next(iter(recalls.values())))
@@ -100,12 +122,15 @@ def reliability_plot(curves: Mapping[str, Reliability]) -> str:
         return drawn.svg()
 
 
-def curves_plot(curves: Mapping[str, Points], what: str, from_zero: bool = False) -> str:
-    """Lines over training steps: {name: (steps, values)}; `what` names the values."""
+def curves_plot(
+    curves: Mapping[str, Points], what: str, length: float, *, percent: bool = False, from_zero: bool = False
+) -> str:
+    """Lines over `length` epochs of training: {name: (epochs, values)}; `what` names the values, `percent`: rates."""
     with canvas(2.4 + legend_height(curves)) as drawn:
-        for name, (steps, values) in curves.items():
-            drawn.axes.plot(steps, values, label=name)
-        drawn.axes.set_xlabel("step")
+        for name, (times, values) in curves.items():
+            drawn.axes.plot(times, 100 * np.asarray(values) if percent else values, label=name)
+        drawn.axes.set_xlim(0, length)
+        drawn.axes.set_xlabel("epoch")
         drawn.axes.set_ylabel(short(what, 30))
         drawn.axes.set_ylim(bottom=0 if from_zero else None)
         drawn.axes.grid(axis="y")
@@ -127,7 +152,8 @@ def parameters_plot(points: Mapping[str, tuple[int, float]], published: Mapping[
             axes.plot(parameters / 1e6, 100 * war, "o", color="#888888", markerfacecolor="none", markersize=4)
             axes.annotate(f" {short(name)}", (parameters / 1e6, 100 * war), color="#888888", va="center")
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        sizes = [parameters for parameters, _ in (*points.values(), *published.values())]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(sizes) < 30 * min(sizes) else (1,)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.margins(0.1)

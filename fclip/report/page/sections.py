@@ -8,105 +8,114 @@ from dataclasses import replace
 from fclip.engine.evaluate.results import Row
 from fclip.report.comparison import published_table
 from fclip.report.explanations import Explanations, attention_pictures, class_similarities
-from fclip.report.logs import Log, logged_names, mean_curve
-from fclip.report.page.blocks import Block, Heading, Picture, Pictures, Text
+from fclip.report.logs import Log, epochs, logged_names, mean_curve
+from fclip.report.page.blocks import Block, Heading, Lead, Picture, Pictures, Text
 from fclip.report.page.plots import (
     FEW,
     confusion_plot,
     curves_plot,
     parameters_plot,
+    rates_plot,
     recall_plot,
     reliability_plot,
     similarity_plot,
     weights_plot,
 )
-from fclip.report.published import DATASETS, PublishedTable, find_table, published_tables
-from fclip.report.results import (
-    caveats,
-    data_name,
-    is_in_domain,
-    method_name,
-    pooled_table,
-    recall_table,
-    results_table,
-    row_names,
-    scene_tables,
-)
+from fclip.report.published import DATASETS, find_table, published_tables
+from fclip.report.results import caveats, data_name, legend, method_name
+from fclip.report.tables import pooled_table, recall_table, results_table, scene_tables
+from fclip.report.trials import Trial, measured, verdict
 
-SERIES = 8  # lines in one plot: as many as there are colours
+SERIES, SHOWN = 4, 14  # methods that a plot compares; of which the summary shows the UAR
 
 
-def result_sections(rows: Sequence[Row], table: PublishedTable | None, *, published: bool = False) -> list[Block]:
-    """One paper's table; or the table of all results, those of the papers that ours repeat, and recall by class.
+def result_sections(trial: Trial, suffix: str = "") -> list[Block]:
+    """What was measured, who wins, and every figure of a trial; `suffix` of the headings, where there are several."""
+    return [
+        Heading(f"Results{suffix}"),
+        Lead((measured(trial), *verdict(trial)), _rates(trial)),
+        results_table(trial),
+        legend(),
+        *caveats(trial.rows),
+        *pooled_table(trial),
+        Heading(f"Recall of each class{suffix}"),
+        recall_table(trial),
+        *scene_tables(trial),
+    ]
 
-    `published`: the papers' tables whole, whatever was run.
-    """
-    if table is not None:
-        return [*published_table(table, rows, everything=published), *caveats(rows)]
+
+def paper_sections(rows: Sequence[Row], *, published: bool = False) -> list[Block]:
+    """The papers' tables that our results repeat, ours beside theirs; `published`: all of them, whatever was run."""
     blocks: list[Block] = []
-    if rows:
-        blocks += [Heading("Results"), results_table(rows), *caveats(rows), *pooled_table(rows)]
     if published or any(row.dataset in DATASETS for row in rows):
         for each in published_tables().values():
             if published or sum(each.place(row) is not None for row in rows) > 1:
                 found = published_table(each, rows, everything=published)
                 blocks += [Heading(each.title), *found] if found else []
-    if not rows:
-        return blocks
-    blocks.append(Heading("Recall of each class"))
-    for data, group in by_data(rows).items():
-        blocks += [recall_table(group, row_names(group), data), *scene_tables(group, row_names(group))]
     return blocks
 
 
-def by_data(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by data set and source of the transfer, in order."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(data_name(row) + (" (in-domain)" if is_in_domain(row) else ""), []).append(row)
-    return groups
+def _rates(trial: Trial) -> Picture:
+    """UAR of the best methods of a trial, with intervals."""
+    order = sorted(range(len(trial.rows)), key=lambda i: -trial.rows[i].uar)[:SHOWN]
+    few = f", the {SHOWN} best of {len(trial.rows)} methods" if len(trial.rows) > SHOWN else ""
+    chance = 1 / max(sum(count > 0 for count in trial.counts.values()), 1)
+    rates = {trial.names[i]: (trial.rows[i].uar, trial.rows[i].uar_interval, i == trial.best) for i in order}
+    return Picture(
+        rates_plot(rates, chance, trial.digits),
+        f"UAR in {trial.name}{few}. Each dot is a method, its line the 95 % interval over clips, the tick what "
+        "guessing gives. Lines that overlap do not mean that two methods are equal: the test in the text compares them "
+        "clip by clip.",
+    )
 
 
-def by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by the data set that they were tested on, at most SERIES of each, those of the best WAR, in order."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.dataset, []).append(row)
-    best = {id(row) for group in groups.values() for row in sorted(group, key=lambda r: -r.war)[:SERIES]}
-    return {name: [row for row in group if id(row) in best] for name, group in groups.items()}
-
-
-def plot_sections(rows: Sequence[Row]) -> list[Block]:
-    """Recall, reliability, parameters against WAR (Fig. 7), fusion weights (Fig. 8) and confusion matrices."""
-    compared = [picture for dataset, group in by_dataset(rows).items() for picture in _compare(rows, dataset, group)]
-    matrices = [
-        Picture(confusion_plot(row.confusion, row.classes), name)
-        for name, row in zip(row_names(rows), rows, strict=True)
-    ]
-    explanation = Text("Pooled over folds and seeds; each row in percent of the clips of its true class.")
-    comparison: list[Block] = [Heading("Comparison"), Pictures([*compared, *weight_pictures(rows)])]
-    return [*comparison, Heading("Confusion matrices"), explanation, Pictures(matrices)]
-
-
-def _compare(rows: Sequence[Row], dataset: str, group: Sequence[Row]) -> list[Picture]:
-    """Recall, reliability and parameters of the best rows of one data set."""
-    names = row_names(group)
-    few = f"{dataset}, the {SERIES} best" if sum(r.dataset == dataset for r in rows) > SERIES else dataset
-    recalls = {name: row.recall for name, row in zip(names, group, strict=True)}
-    curves = {n: row.reliability for n, row in zip(names, group, strict=True) if row.reliability}
+def plot_sections(trial: Trial, suffix: str = "") -> list[Block]:
+    """What only pictures show of a trial: recall, calibration, parameters (Fig. 7), weights (Fig. 8), confusions."""
+    chosen = _chosen(trial)
+    few = f", the {len(chosen)} best" if len(trial.rows) > len(chosen) else ""
+    recalls = {trial.names[i]: trial.rows[i].recall for i in chosen}
+    curves = {trial.names[i]: curve for i in chosen if (curve := trial.rows[i].reliability)}
     pictures = [
-        Picture(recall_plot(recalls), f"Recall of each class, {few}"),
+        Picture(
+            recall_plot(recalls),
+            f"Recall of each class{few}. A class is a line, a method a mark: marks far apart are classes that methods "
+            "disagree on.",
+        ),
         Picture(
             reliability_plot(curves),
-            f"Reliability, {few}: too confident below the dashed line; points of {FEW} clips or more",
+            f"Calibration{few}. Clips by the share that the method gave its answer, against how many of them were "
+            f"right: below the dashed line it is too sure of itself. Points of {FEW} clips or more.",
         ),
     ]
-    supervised = [(n, r) for n, r in zip(names, group, strict=True) if r.trainable and r.source is None]
-    trained = {name: (row.trainable or 0, row.war) for name, row in supervised}
+    trained = {
+        trial.names[i]: (row.trainable or 0, row.war)
+        for i, row in enumerate(trial.rows)
+        if row.trainable and row.source is None
+    }
     if len(trained) > 1:
-        plot = parameters_plot(trained, published_points(dataset))
-        pictures.append(Picture(plot, f"Trained parameters against WAR, {few}; hollow: published"))
-    return pictures
+        best = dict(sorted(trained.items(), key=lambda pair: -pair[1][1])[:SHOWN])
+        pictures.append(
+            Picture(
+                parameters_plot(best, published_points(trial.dataset)),
+                "Trained parameters against WAR. Up and to the left is better: more right for less training. Hollow: "
+                "published.",
+            )
+        )
+    matrices = [
+        Picture(
+            confusion_plot(trial.rows[i].confusion, trial.rows[i].classes),
+            f"{trial.names[i]}. A row is a true class, its numbers how many percent of its clips were taken for what.",
+        )
+        for i in chosen
+    ]
+    return [Heading(f"Pictures{suffix}"), Pictures([*pictures, *weight_pictures(trial.rows), *matrices])]
+
+
+def _chosen(trial: Trial) -> list[int]:
+    """Rows that pictures compare: the best one, the one it is tested against, then the best of the rest, in order."""
+    first = [i for i in (trial.best, trial.rival) if i is not None]
+    rest = sorted((i for i in range(len(trial.rows)) if i not in first), key=lambda i: -trial.rows[i].uar)
+    return [*first, *rest][:SERIES]
 
 
 def published_points(dataset: str) -> dict[str, tuple[int, float]]:
@@ -143,28 +152,39 @@ def _fixed(row: Row) -> tuple[str, float]:
     return (name, float(share)) if equals else ("", 0.0)
 
 
-def training_sections(rows: Sequence[Row], logs: Sequence[Sequence[Log]]) -> list[Block]:
-    """Loss, held-out WAR and fusion weights over training; `logs[i]` are those of the runs of `rows[i]`."""
-    runs_of = {id(row): runs for row, runs in zip(rows, logs, strict=True)}
+def training_sections(trial: Trial, logs: Sequence[Sequence[Log]], suffix: str = "") -> list[Block]:
+    """Loss, held-out WAR and fusion weights over training, all over the same epochs; `logs[i]`: of `trial.rows[i]`."""
+    shown = [i for i in _chosen(trial) if logs[i]]
+    length = max((epochs(log) for i in shown for log in logs[i]), default=0.0)
     pictures = []
-    for dataset, group in by_dataset([row for row in rows if runs_of[id(row)]]).items():
-        for what, label, note in (
-            ("loss", "loss", "; of several modalities, the sum of their losses"),
-            ("eval_war", "WAR on held-out clips", ""),
-        ):
-            found = {n: mean_curve(runs_of[id(row)], what) for n, row in zip(row_names(group), group, strict=True)}
-            curves = {name: curve for name, curve in found.items() if curve}
-            if curves:
-                caption = f"Training on {dataset}: {label}, mean over runs{note}"
-                pictures.append(Picture(curves_plot(curves, label), caption))
-    for name, row in zip(row_names(rows), rows, strict=True):
-        runs = runs_of[id(row)]
-        weights = {n.removeprefix("weight_"): mean_curve(runs, n) for n in logged_names(runs, "weight_")}
-        curves = {modality: curve for modality, curve in weights.items() if curve}
+    for what, label, read in (
+        (
+            "loss",
+            "training loss",
+            "Of several modalities, the sum of their losses: only the course can be compared.",
+        ),
+        (
+            "eval_war",
+            "WAR on held-out clips in %",
+            "Where it falls while the loss still falls, training went too far.",
+        ),
+    ):
+        found = {trial.names[i]: mean_curve(logs[i], what) for i in shown}
+        curves = {name: curve for name, curve in found.items() if curve and len(curve[0]) > 1}
+        if curves:
+            plot = curves_plot(curves, label, length, percent=what != "loss")
+            pictures.append(Picture(plot, f"{label[0].upper()}{label[1:]}, mean over runs. {read}"))
+    for i in shown:
+        weights = {n.removeprefix("weight_"): mean_curve(logs[i], n) for n in logged_names(logs[i], "weight_")}
+        curves = {modality: curve for modality, curve in weights.items() if curve and len(curve[0]) > 1}
         if len(curves) > 1:
-            plot = curves_plot(curves, "fusion weight", from_zero=True)
-            pictures.append(Picture(plot, f"{name}: fusion weights"))
-    return [Heading("Training"), Pictures(pictures)] if pictures else []
+            plot = curves_plot(curves, "fusion weight", length, from_zero=True)
+            pictures.append(Picture(plot, f"{trial.names[i]}: fusion weights. How much each modality counts, of 1."))
+    if not pictures:
+        return []
+    held_out = any("eval_war" in row for i in shown for log in logs[i] for row in log)
+    note = Text("No held-out clips were scored during training; train --select val does, and draws their curve here.")
+    return [Heading(f"Training{suffix}"), Pictures(pictures), *([] if held_out else [note])]
 
 
 def explanation_sections(found: Mapping[str, Explanations], clips: int) -> list[Block]:
