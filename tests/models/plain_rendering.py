@@ -30,7 +30,11 @@ def plain_frames(model: FineCliper, adapters: Any, clips: Tensor) -> Tensor:
     for block, own in zip(visual.transformer.resblocks, adapters.blocks, strict=True):
         xt = x.unflatten(0, (batch, frames)).transpose(1, 2).flatten(0, 1)  # (B*N, T, D)
         y = block.ln_1(xt)
-        xt = plain_attention(block, y + own.temporal(y)) if adapters.before else own.temporal(plain_attention(block, y))
+        if adapters.before:
+            xt = plain_attention(block, y + own.temporal(y))
+        else:
+            y = y if own.temporal_in is None else y + own.temporal_in(y)
+            xt = own.temporal(plain_attention(block, y))
         x = x + xt.unflatten(0, (batch, tokens)).transpose(1, 2).flatten(0, 1)  # (B*T, N, D)
         y = block.ln_1(x)
         y = y + own.spatial(y) if adapters.before else y

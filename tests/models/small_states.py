@@ -60,11 +60,12 @@ def coop_state(clip: dict[str, Tensor], conditional: bool = False) -> dict[str, 
     return state
 
 
-def aim_state(clip: dict[str, Tensor]) -> dict[str, Tensor]:
+def aim_state(clip: dict[str, Tensor], both: bool = False) -> dict[str, Tensor]:
+    """AIM's names, as mmcv saves them; `both`: with two temporal adapters a block."""
     visual = {k.removeprefix("visual."): v for k, v in clip.items() if k.startswith("visual.") and k != "visual.proj"}
     state = {"temporal_embedding": torch.randn(1, 8, 128), **visual}
     for block in range(4):
-        for adapter in ("T_Adapter", "S_Adapter", "MLP_Adapter"):
+        for adapter in ("T_Adapter", "S_Adapter", "MLP_Adapter", *(["T_Adapter_in"] if both else [])):
             name = f"transformer.resblocks.{block}.{adapter}"
             state |= {
                 f"{name}.D_fc1.weight": torch.randn(32, 128),

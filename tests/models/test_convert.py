@@ -27,7 +27,7 @@ from fclip.data.storage.shards import parse_frame_sample, read_shard
 from fclip.data.storage.splits import Splits, write_classes, write_splits
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.errors import FclipError, UsageError
-from fclip.models import create_model, load_model
+from fclip.models import load_model
 from fclip.models.backbone.clip import load_clip
 from fclip.models.convert import convert
 from fclip.models.convert.words import recover_texts
@@ -110,20 +110,6 @@ def test_longclip_keeps_both_tables(tmp_path: Path, clip_state: dict[str, Tensor
     torch.save(clip_state, tmp_path / "clip.pt")
     with pytest.raises(FclipError, match="positional_embedding_res"):
         convert(tmp_path / "clip.pt", tmp_path / "bad.safetensors", "longclip")
-
-
-def test_aim_under_public_names(tmp_path: Path, clip_state: dict[str, Tensor]) -> None:
-    state = aim_state(clip_state)
-    torch.save({"meta": {"epoch": 30}, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "aim.pth")
-    report = convert(tmp_path / "aim.pth", tmp_path / "out.safetensors", "aim")
-    assert set(report.dropped) == {"meta", "optimizer", "cls_head.fc_cls.weight"} and report.missing == ("visual.proj",)
-    written = load_file(tmp_path / "out.safetensors")
-    base = create_model("base", "tiny", EMOTIONS, 8, "random")
-    frames = {k: v.shape for k, v in base.trainable_state().items() if k.startswith("frames.")}
-    assert {k: v.shape for k, v in written.items() if k.startswith("frames.")} == frames
-    adapter = "transformer.resblocks.2.MLP_Adapter.D_fc2.bias"
-    assert torch.equal(written["frames.blocks.2.mlp.up.bias"], state[f"backbone.{adapter}"])
-    assert torch.equal(written["visual.ln_post.weight"], clip_state["visual.ln_post.weight"])
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -141,11 +141,16 @@ def test_names_are_those_of_the_public_format() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "position"), [*((name, "after") for name in VARIANTS), ("base", "before"), ("star", "before")]
+    ("variant", "options"),
+    [
+        *((name, {}) for name in VARIANTS),
+        *((name, {"frame_adapter_position": "before"}) for name in ("base", "star")),
+        *((name, {"temporal_adapters": "both"}) for name in ("base", "star")),
+    ],
 )
-def test_trained_model_equals_the_method_as_it_reads(variant: str, position: str) -> None:
+def test_trained_model_equals_the_method_as_it_reads(variant: str, options: dict[str, str]) -> None:
     """Loss and every gradient against open_clip's own blocks, full texts, separate passes; with adapters far from 0."""
-    model = build(variant, trained=True, frame_adapter_position=position).double()
+    model = build(variant, trained=True, **options).double()
     batch = {k: v.double() if v.is_floating_point() else v for k, v in make_batch(model, clips=2).items()}
     grads = []
     for loss in (model(batch).loss, plain_loss(model, batch)):

@@ -24,6 +24,7 @@ from fclip.models.convert.source import (
 from fclip.registry import register
 
 AIM_ADAPTERS = {"T_Adapter": "temporal", "S_Adapter": "spatial", "MLP_Adapter": "mlp"}
+AIM_FOURTH = {"T_Adapter_in": "temporal_in"}  # of models with num_tadapter = 2
 AIM_LAYERS = {"D_fc1": "down", "D_fc2": "up"}
 
 
@@ -67,7 +68,8 @@ def _clip(
 def aim(archive: Archive, options: NoOptions) -> Converted:
     """AIM (Yang et al., ICLR 2023): adapters under fclip's names (`frames.*`), image tower under CLIP's (`visual.*`).
 
-    AIM trains ln_post, has no projection (reported as missing), and its classifier is left out.
+    AIM trains ln_post, has no projection (reported as missing), and its classifier is left out. The metadata say how
+    many temporal adapters a block has.
     """
     state, ballast = find_state(archive)
     ballast += [name for name in state if name.startswith("cls_head.")]
@@ -77,21 +79,22 @@ def aim(archive: Archive, options: NoOptions) -> Converted:
     name = find_clip(tower, archive.path)
     visual = visual_shapes(name)
     del visual["proj"]
-    require(tower, {**visual, **_aim_shapes(tower, visual)}, f"{archive.path} as AIM on {name}")
+    both = any(".T_Adapter_in." in key for key in tower)
+    require(tower, {**visual, **_aim_shapes(tower, visual, both)}, f"{archive.path} as AIM on {name}")
     tensors = {_aim_name(key): tensor for key, tensor in tower.items()}
-    metadata = {"clip": name, "frames": tower["temporal_embedding"].shape[1]}
+    metadata = {"clip": name, "frames": tower["temporal_embedding"].shape[1], "temporal_adapters": 1 + both}
     return Converted(read(tensors), metadata, sorted(tower), ballast, ["visual.proj"])
 
 
-def _aim_shapes(tower: Stored, visual: Shapes) -> Shapes:
-    """Shapes of the temporal embedding and of three adapters per block, of the width that the first one has."""
+def _aim_shapes(tower: Stored, visual: Shapes, both: bool) -> Shapes:
+    """Shapes of the temporal embedding and of three or four adapters per block, of the width that the first one has."""
     width = visual["conv1.weight"][0]
     layers = sum(name.endswith("attn.in_proj_weight") for name in visual)
     first = tower.get("transformer.resblocks.0.S_Adapter.D_fc1.weight")
     hidden = first.shape[0] if first is not None and len(first.shape) == 2 else width // 4
     shapes: Shapes = {"temporal_embedding": (1, max(tower["temporal_embedding"].shape[1:2], default=1), width)}
     for block in range(layers):
-        for adapter in AIM_ADAPTERS:
+        for adapter in (*AIM_ADAPTERS, *(AIM_FOURTH if both else ())):
             prefix = f"transformer.resblocks.{block}.{adapter}"
             shapes |= {
                 f"{prefix}.D_fc1.weight": (hidden, width),
@@ -105,11 +108,11 @@ def _aim_shapes(tower: Stored, visual: Shapes) -> Shapes:
 def _aim_name(name: str) -> str:
     if name == "temporal_embedding":
         return "frames.temporal_embedding"
-    found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(\w+_Adapter)\.(D_fc\d)\.(\w+)", name)
+    found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(\w+_Adapter(?:_in)?)\.(D_fc\d)\.(\w+)", name)
     if not found:
         return f"visual.{name}"
     block, adapter, layer, kind = found.groups()
-    return f"frames.blocks.{block}.{AIM_ADAPTERS[adapter]}.{AIM_LAYERS[layer]}.{kind}"
+    return f"frames.blocks.{block}.{(AIM_ADAPTERS | AIM_FOURTH)[adapter]}.{AIM_LAYERS[layer]}.{kind}"
 
 
 @register()

@@ -22,10 +22,11 @@ from fclip.models.finecliper.adapters import Adapter
 
 
 class FrameAdapters(nn.Module):
-    """The three adapters of one block."""
+    """The three adapters of one block; `both`: a fourth, before the attention over time (AIM's `T_Adapter_in`)."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, both: bool = False) -> None:
         super().__init__()
+        self.temporal_in = Adapter(width, hidden) if both else None
         self.temporal = Adapter(width, hidden)
         self.spatial = Adapter(width, hidden)
         self.mlp = Adapter(width, hidden)
@@ -39,7 +40,8 @@ class FrameEncoder(nn.Module):
 
     before: both attentions get their input through their adapter with inner skip, MSA(y + A(y)), y = ln_1(x), as
     Eqs. 5-6 are printed; the block of AIM adapts what comes out. With adapters at zero it is then not plain CLIP: the
-    frozen attention over time takes part from the start.
+    frozen attention over time takes part from the start. both: AIM with two temporal adapters (num_tadapter = 2): that
+    over time gets its input through a fourth adapter with inner skip, and its output through the first as ever.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class FrameEncoder(nn.Module):
         scale: float = 0.5,
         checkpointing: bool = False,
         before: bool = False,
+        both: bool = False,
     ) -> None:
         super().__init__()
         self.temporal_embedding = nn.Parameter(torch.zeros(1, frames, width))
-        self.blocks: Any = nn.ModuleList(FrameAdapters(width, hidden) for _ in range(layers))
+        self.blocks: Any = nn.ModuleList(FrameAdapters(width, hidden, both) for _ in range(layers))
         self.scale = scale
         self.checkpointing = checkpointing
         self.before = before
@@ -111,6 +114,8 @@ class FrameEncoder(nn.Module):
         y = block.ln_1(x).flatten(1, 2)  # (T, B*N, D)
         if self.before:
             return x + block.ls_1(attend_over_time(block.attn, y + adapters.temporal(y))).view_as(x)
+        if adapters.temporal_in is not None:
+            y = y + adapters.temporal_in(y)
         return x + adapters.temporal(block.ls_1(attend_over_time(block.attn, y))).view_as(x)
 
     def _mlp(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ class FineCliper(ExpressionModel):
         width, layers = visual.conv1.out_channels, len(visual.transformer.resblocks)
 
         def encoder(ratio: int) -> FrameEncoder:
-            before = s.frame_adapter_position == "before"
-            return FrameEncoder(width, layers, self.frames, width // ratio, s.scale, s.checkpointing, before)
+            before, both = s.frame_adapter_position == "before", s.temporal_adapters == "both"
+            return FrameEncoder(width, layers, self.frames, width // ratio, s.scale, s.checkpointing, before, both)
 
         parts: dict[str, nn.Module] = {}
         if "frames" in self.modalities and s.video_adapters:
@@ -266,6 +266,8 @@ def _check_settings(s: Options, modalities: tuple[str, ...]) -> None:
         raise UsageError(f"option objective must be labels or captions, got {s.objective!r}")
     if s.objective == "captions" and not {"frames", "caption"} <= set(modalities):
         raise UsageError("objective captions needs a variant with frames and captions: dagger or star-dagger")
+    if s.temporal_adapters == "both" and s.frame_adapter_position == "before":
+        raise UsageError("temporal_adapters=both is AIM's block, whose others are frame_adapter_position=after")
     for name in ("tau", "frame_adapter_ratio", "face_adapter_ratio", "text_adapter_ratio"):
         if getattr(s, name) <= 0:
             raise UsageError(f"option {name} must be greater than 0, got {getattr(s, name)}")

@@ -26,6 +26,9 @@ class Options:
     frame_adapter_position: Literal["after", "before"] = option(
         "after", "of a block's attention, in frames, parsing and landmarks; Eqs. 5-6 as printed: before", output=True
     )
+    temporal_adapters: Literal["after", "both"] = option(
+        "after", "adapters of the attention over time: after it, or before it, too (AIM's num_tadapter=2)", output=True
+    )
     video_adapters: bool = option(True, "adapters for the frames; else plain CLIP", output=True)
     scale: float = option(0.5, "s of Eq. 7", output=True)
     frames_level: bool | None = option(
