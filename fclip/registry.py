@@ -187,8 +187,7 @@ _FINECLIPER, _BASELINES = "fclip.models.finecliper", "fclip.models.baselines"
 def _variants() -> list[Row]:
     def row(name: str, module: str, options: str, note: str, weights: str = CLIP) -> Row:
         family, function = module.rpartition(".")[0], name.replace("-", "_")
-        where = "fclip.config" if options == "NoOptions" else f"{family}.options"
-        return Row(name, f"{module}:{function}", note, f"{where}:{options}", weights=weights)
+        return Row(name, f"{module}:{function}", note, f"{family}.options:{options}", weights=weights)
 
     finecliper = f"{_FINECLIPER}.model"
     heads, video = f"{_BASELINES}.clip_heads", f"{_BASELINES}.video_networks"
@@ -198,7 +197,7 @@ def _variants() -> list[Row]:
         row("dagger", finecliper, "Options", "FineCLIPER with dagger: frames and a caption"),
         row("star-dagger", finecliper, "Options", "FineCLIPER*, dagger: frames, parsing, landmarks and a caption"),
         row("dfer-clip", f"{_BASELINES}.dfer_clip", "DferClipOptions", "DFER-CLIP (BMVC 2023)"),
-        row("linear-probe", heads, "NoOptions", "linear classifier on frozen CLIP features"),
+        row("linear-probe", heads, "LinearProbeOptions", "linear classifier on frozen CLIP features"),
         row("finetune", heads, "FinetuneOptions", "the whole image tower of CLIP, fine-tuned"),
         row("signals", f"{_BASELINES}.signals", "SignalsOptions", "expression signals, logistic regression", ""),
         row("signals-probe", f"{_BASELINES}.signals_probe", "SignalsOptions", "the same with frozen CLIP features"),

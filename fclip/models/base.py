@@ -26,7 +26,7 @@ TrainingBatches = Iterable[tuple[dict[str, Tensor], list[dict[str, Any]]]]  # mo
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How frames become input: size, (x - mean) / std on [0, 1] pixels, squash or crop (short side, centre)."""
+    """How frames become input: size, (x - mean) / std on [0, 1] pixels, squash or crop (short side bicubic, centre)."""
 
     image_size: int = 224
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -107,7 +107,8 @@ class ExpressionModel(nn.Module, ABC):
         self.clip_sha256 = spec.clip.sha256
         self.clip_weights = spec.clip.weights
         self.options: dict[str, Any] = asdict(spec.options)
-        self.preprocess = preprocess or Preprocess(spec.clip.image_size, spec.clip.mean, spec.clip.std)
+        resize = getattr(spec.options, "resize", Preprocess.resize)
+        self.preprocess = preprocess or Preprocess(spec.clip.image_size, spec.clip.mean, spec.clip.std, resize)
         self.tokenizer = spec.clip.tokenizer
         self.prompts: dict[str, list[str]] = {}
         self.longclip_weights: str | None = None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,11 +18,12 @@ from fclip.catalogue import listed
 from fclip.engine.fetching import fetch
 from fclip.errors import ClipFailure, FclipError
 from fclip.faces.base import BatchFaceBackend, WeightsOptions, analyze_clips, create_backend
-from fclip.faces.facexformer.backend import FaceXFormerBackend, _is_out_of_memory, _picture, _Work, normalise
+from fclip.faces.facexformer.backend import FaceXFormerBackend, _is_out_of_memory, normalise
 from fclip.faces.facexformer.checkpoint import load_network
 from fclip.faces.facexformer.network import FaceXFormer
 from fclip.records import FaceTrack
 from fclip.tensors import read_tensors
+from tests.goldens import Golden
 from tests.hub_server import serve
 
 HEADS = {
@@ -37,31 +35,24 @@ HEADS = {
     "gender": "gender",
     "race": "race",
 }
+INDEX = "backbone.0.1.0.attn.relative_position_index"
 
 
 @pytest.fixture(scope="module")
-def fill(parity: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fill", parity / "fill.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def golden(parity: Path) -> Golden:
+    return Golden(parity, "facexformer")
 
 
-@pytest.fixture(scope="module")
-def golden(parity: Path) -> tuple[dict[str, Any], Any]:
-    spec = json.loads((parity / "public" / "facexformer.json").read_text())
-    return spec, np.load(parity / "public" / "facexformer.npz")
-
-
-@pytest.fixture(scope="module")
-def state(fill: ModuleType, golden: tuple[dict[str, Any], Any]) -> dict[str, Tensor]:
+def state_of(golden: Golden, case: dict[str, Any]) -> dict[str, Tensor]:
     """All 505 tensors with the golden's values."""
-    spec, arrays = golden
-    case = spec["cases"][0]
-    state = fill.to_torch(fill.state_dict(case, spec["seed"]))
-    index = torch.from_numpy(arrays["main.relative_position_index"]).long()
+    state = golden.state(case)
+    index = torch.from_numpy(golden.outputs[f"{case['name']}.relative_position_index"]).long()
     return {row[0]: index.clone() if row[3] == "keep" else state[row[0]] for row in case["state_dict"]}
+
+
+@pytest.fixture(scope="module")
+def state(golden: Golden) -> dict[str, Tensor]:
+    return state_of(golden, golden.cases[0])
 
 
 @pytest.fixture(scope="module")
@@ -88,44 +79,29 @@ def test_network_is_the_published_one(state: dict[str, Tensor]) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     assert len(shapes) == 505 and shapes == {name: tuple(tensor.shape) for name, tensor in state.items()}
     assert sum(p.numel() for p in network.parameters()) == 91_985_943
-    name = "backbone.0.1.0.attn.relative_position_index"
-    assert torch.equal(network.state_dict()[name], state[name])
+    assert torch.equal(network.state_dict()[INDEX], state[INDEX])
 
 
-def test_golden(backend: FaceXFormerBackend, fill: ModuleType, golden: tuple[dict[str, Any], Any]) -> None:
-    """All outputs, the fused map and the four stages, to the tolerance that stands beside each."""
-    spec, arrays = golden
-    case = spec["cases"][0]
-    images = torch.from_numpy(fill.make_input(**case["inputs"]["images"]))
-    network = backend.network
-    with torch.inference_mode():
-        maps = network.backbone[0](images)
-        fused = network.fuse(maps)
-        outputs = network.face_decoder(fused.flatten(1, 2), network.pe_layer(56))
-    logits = outputs["segmentation"]
-    found = {name: outputs[own] for name, own in HEADS.items()}
-    found["seg_logits_subset"] = logits[:, :, ::8, ::8]
-    found["fused_subset"] = fused.permute(0, 3, 1, 2)[:, ::8, ::8, ::8]
-    found["seg_mean_per_class"] = logits.double().mean((2, 3))
-    for stage, step in enumerate((8, 4, 2, 1)):
-        found[f"stage{stage}_subset"] = maps[stage].permute(0, 3, 1, 2)[:, ::16, ::step, ::step]
-    for name, value in found.items():
-        error = np.abs(value.numpy() - arrays[f"main.{name}"]).max()
-        assert error <= case["outputs"][name]["tolerance"]["atol"], name
-    same = (logits.argmax(1).numpy() == arrays["main.seg_argmax"]).mean()
-    assert same >= case["outputs"]["seg_argmax"]["tolerance"]["min_equal_fraction"]
-
-
-@pytest.mark.parametrize("shape", ["180x240", "300x256", "224x224"])
-def test_golden_preprocessing(fill: ModuleType, parity: Path, shape: str) -> None:
-    spec = json.loads((parity / "public" / "preprocess.json").read_text())
-    arrays = np.load(parity / "public" / "preprocess.npz")
-    given = spec["inputs"][shape]
-    values = fill.make_input(**{key: given[key] for key in ("name", "shape", "seed", "low", "high", "coarse")})
-    frame = np.floor(values).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    work = _Work(frame[None], None, FaceTrack(np.zeros(0), np.zeros(0), np.zeros(0)))
-    pixels = normalise(torch.from_numpy(_picture(work, 0).copy()))[0].numpy()
-    assert np.abs(pixels[:, ::4, ::4] - arrays[f"facexformer.{shape}"]).max() <= spec["tolerance"]["atol"] + 1e-6
+def test_golden(backend: FaceXFormerBackend, golden: Golden) -> None:
+    """All outputs of all cases, the fused map and the four stages, to the tolerance that stands beside each."""
+    for number, case in enumerate(golden.cases):
+        network = backend.network if number == 0 else FaceXFormer().eval()
+        if number:
+            network.load_state_dict(state_of(golden, case))
+        with torch.inference_mode():
+            maps = network.backbone[0](golden.input(case, "images"))
+            fused = network.fuse(maps)
+            outputs = network.face_decoder(fused.flatten(1, 2), network.pe_layer(56))
+        logits = outputs["segmentation"]
+        found = {name: outputs[own] for name, own in HEADS.items()}
+        found["seg_logits_subset"] = logits[:, :, ::8, ::8]
+        found["seg_argmax"] = logits.argmax(1)
+        found["fused_subset"] = fused.permute(0, 3, 1, 2)[:, ::8, ::8, ::8]
+        found["seg_mean_per_class"] = logits.double().mean((2, 3))
+        found["relative_position_index"] = network.state_dict()[INDEX]
+        for stage, step in enumerate((8, 4, 2, 1)):
+            found[f"stage{stage}_subset"] = maps[stage].permute(0, 3, 1, 2)[:, ::16, ::step, ::step]
+        golden.check(case, found)
 
 
 def test_batches_over_clips_equal_single_frames(backend: FaceXFormerBackend) -> None:

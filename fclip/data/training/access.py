@@ -16,6 +16,7 @@ from fclip.data.media.sampling import Timeline, centres_in_time, random_in_time
 from fclip.data.storage.packed import OPTIONAL_FIELDS, PackedSample, parse_packed
 from fclip.data.storage.shards import index_shard, parse_info, read_fields
 from fclip.data.training.augment import (
+    AUGMENTATIONS,
     Augmentation,
     change_frames,
     change_landmarks,
@@ -36,8 +37,8 @@ class View:
     """How a clip is shown to the model.
 
     size: side of the frames; frames: T, None for as many as there are; resize: "squash" the whole frame to a square or
-    "crop" its centre; augmentation: a random change, a function of (seed, epoch, key), instead. random_frames: of a
-    clip with more than T frames, one random frame of each of T segments, drawn likewise, not the segments' centres.
+    "crop" it as CLIP does; augmentation: a random change instead, a function of (seed, epoch, key). random_frames: of
+    a clip with more than T frames, one random frame of each of T segments, drawn likewise, not the segments' centres.
     """
 
     size: int
@@ -153,10 +154,10 @@ def show(sample: PackedSample, view: View, epoch: int = 0) -> dict[str, Any]:
     """
     _choose_frames(sample, view, epoch)
     key, (_, height, width, _) = sample.key, sample.frames.shape
-    if view.augmentation:
+    if view.augmentation and view.augmentation != AUGMENTATIONS["none"]:
         change = draw_change(view.augmentation, height, width, clip_rng(view.seed, epoch, key, "augment"))
     else:
-        change = whole_frame(height, width, view.resize)
+        change = whole_frame(height, width, view.size, view.resize)
     clip: dict[str, Any] = {"key": key, "label": sample.info["label"], "caption": sample.caption, "info": sample.info}
     clip["frames"] = change_frames(sample.frames, change, view.size)
     if sample.parsing is not None:

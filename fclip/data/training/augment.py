@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from fclip.files import resource_json
@@ -51,14 +52,16 @@ class Change:
     """What happens to one clip: turn, cut, resize, mirror, recolour.
 
     angle: degrees counter-clockwise about the centre; box: left, top, width, height in pixels; contrast: factor about
-    the clip's mean; gains: of red, green and blue.
+    the clip's mean; gains: of red, green and blue; resized: the (height, width) that the frame is brought to before the
+    box is cut, bicubic, as CLIP's own preprocessing does: then the box is not of whole pixels, and nothing is turned.
     """
 
-    box: tuple[int, int, int, int]
+    box: tuple[float, float, float, float]
     angle: float = 0.0
     flip: bool = False
     contrast: float = 1.0
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    resized: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,19 +107,26 @@ def draw_change(options: Augmentation, height: int, width: int, rng: np.random.G
     )
 
 
-def whole_frame(height: int, width: int, resize: str = "squash") -> Change:
-    """The change of test time: the whole frame squashed to a square, or its centre square (`resize="crop"`)."""
+def whole_frame(height: int, width: int, size: int, resize: str = "squash") -> Change:
+    """The change of test time: the whole frame squashed to a square of `size`, or, with `resize="crop"`, CLIP's own
+    preprocessing: the short side bicubic to `size`, then the centre square; with torchvision's rounding."""
     if resize == "squash":
         return Change((0, 0, width, height))
-    side = min(height, width)
-    return Change(((width - side) // 2, (height - side) // 2, side, side))
+    short = min(height, width)
+    new_height, new_width = int(size * height / short), int(size * width / short)
+    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    across, down = width / new_width, height / new_height  # source pixels for one of the resized frame
+    return Change((left * across, top * down, size * across, size * down), resized=(new_height, new_width))
 
 
 def change_frames(frames: np.ndarray, change: Change, size: int) -> torch.Tensor:
     """Apply a change to frames uint8 (T, H, W, 3); returns uint8 (T, size, size, 3).
 
     Bilinear; antialiased where the frame is not rotated. What a rotation brings in from outside repeats the border.
+    With `resized`, exactly PIL's bicubic.
     """
+    if change.resized:
+        return torch.from_numpy(np.stack([_resize_and_cut(frame, change, size) for frame in frames]))
     source = torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, 3, H, W)
     result = torch.empty((len(frames), size, size, 3), dtype=torch.uint8)
     mean = float(frames[:, ::4, ::4].mean()) if change.contrast != 1 else 0.0  # a sixteenth of the pixels will do
@@ -169,11 +179,32 @@ def _affine(change: Change, height: int, width: int) -> np.ndarray:
     return np.array([[cos, -sin], [sin, cos]]) @ cut
 
 
+def _resize_and_cut(frame: np.ndarray, change: Change, size: int) -> np.ndarray:
+    """One frame uint8 (H, W, 3), resized bicubic and cut: (size, size, 3)."""
+    assert change.resized
+    height, width = change.resized
+    picture = Image.fromarray(frame)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = _corner(change, *frame.shape[:2])
+    return np.asarray(picture)[top : top + size, left : left + size]
+
+
+def _corner(change: Change, height: int, width: int) -> tuple[int, int]:
+    """Left and top of the box in pixels of the resized frame."""
+    assert change.resized
+    return round(change.box[0] * change.resized[1] / width), round(change.box[1] * change.resized[0] / height)
+
+
 def _cut(images: torch.Tensor, change: Change, size: int, mode: str) -> torch.Tensor:
     """Cut, rotate, resize and mirror images uint8 (N, C, H, W) to (N, C, size, size); float if rotated."""
     if change.angle:
         return _rotate(images, change, size, mode)
-    left, top, width, height = change.box
+    if change.resized:
+        left, top = _corner(change, *images.shape[-2:])
+        images = interpolate(images, change.resized, mode="nearest-exact")
+        return images[:, :, top : top + size, left : left + size]
+    left, top, width, height = map(int, change.box)
     images = images[:, :, top : top + height, left : left + width]
     if (height, width) != (size, size):
         if mode == "bilinear":

@@ -16,7 +16,7 @@ from fclip.models.backbone.clip import encode_frames, encode_text
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
-from fclip.models.baselines.options import FinetuneOptions, ZeroshotOptions
+from fclip.models.baselines.options import FinetuneOptions, LinearProbeOptions, ZeroshotOptions
 from fclip.models.baselines.temporal import TemporalTransformer
 from fclip.models.heads import classify, cosine_logits, linear_logits
 from fclip.models.recipes import PAPER, Recipe
@@ -38,10 +38,11 @@ class LinearProbe(FrozenTowers):
 
 
 @register(
+    LinearProbeOptions,
     recipes={
         PAPER: Recipe(lr=1e-2, epochs=50, batch_size=48),
         "tiny": Recipe("adamw", lr=1e-2, epochs=50, batch_size=8),
-    }
+    },
 )
 def linear_probe(spec: ModelSpec) -> LinearProbe:
     """A linear classifier on the mean of frozen CLIP frame features."""

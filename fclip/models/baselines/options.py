@@ -7,6 +7,7 @@ from typing import Literal
 
 from fclip.config import option
 from fclip.errors import UsageError
+from fclip.models.options import FrameOptions
 
 TextMode = Literal["description", "class-name", "a-photo-of", "an-expression-of"]
 TextPosition = Literal["end", "middle", "front"]  # where the text stands, seen from the context
@@ -14,7 +15,12 @@ _DESCRIPTIONS = "JSON file {class: text} of facial behaviour, or that object [th
 
 
 @dataclass(frozen=True)
-class FinetuneOptions:
+class LinearProbeOptions(FrameOptions):
+    """Options of linear-probe."""
+
+
+@dataclass(frozen=True)
+class FinetuneOptions(FrameOptions):
     """Options of finetune."""
 
     temporal: bool = option(False, "DFER-CLIP's temporal transformer over the frames, not their mean", output=True)
@@ -22,7 +28,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class ZeroshotOptions:
+class ZeroshotOptions(FrameOptions):
     """Options of zeroshot-clip and zeroshot-farl."""
 
     text_mode: TextMode = option("an-expression-of", "the class texts", output=True)
@@ -30,7 +36,7 @@ class ZeroshotOptions:
 
 
 @dataclass(frozen=True)
-class DferClipOptions:
+class DferClipOptions(FrameOptions):
     """Switches of the paper's Tables 1, 3 and 4, and the released code's preprocessing."""
 
     context: int = option(8, "learned vectors a prompt; 0 = fixed prompts", output=True)
@@ -42,7 +48,6 @@ class DferClipOptions:
     normalize: Literal["clip", "none"] = option(
         "clip", "clip = CLIP's mean and std; none = pixels in [0, 1], as the released checkpoints expect", output=True
     )
-    resize: Literal["squash", "crop"] = option("squash", "how frames become squares", output=True)
 
     def __post_init__(self) -> None:
         for name, low, high in (("context", 0, 32), ("temporal_layers", 0, 12)):
@@ -51,7 +56,7 @@ class DferClipOptions:
 
 
 @dataclass(frozen=True)
-class CoopOptions:
+class CoopOptions(FrameOptions):
     """Options of coop."""
 
     context: int = option(16, "learned vectors a prompt", output=True)
@@ -67,7 +72,7 @@ class CoopOptions:
 
 
 @dataclass(frozen=True)
-class CocoopOptions:
+class CocoopOptions(FrameOptions):
     """Options of cocoop."""
 
     context: int = option(4, "learned vectors a prompt", output=True)
@@ -75,7 +80,7 @@ class CocoopOptions:
 
 
 @dataclass(frozen=True)
-class EmoclipOptions:
+class EmoclipOptions(FrameOptions):
     """Options of emoclip; the widths are those of the released code."""
 
     objective: Literal["captions", "labels"] = option(

@@ -7,12 +7,13 @@ from typing import Literal
 
 from fclip.config import option
 from fclip.errors import UsageError
+from fclip.models.options import FrameOptions
 
 TEXTS = {"none": (), "positive": ("positive",), "both": ("positive", "negative")}
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(FrameOptions):
     """Switches of base, star, dagger and star-dagger."""
 
     text_adapters: Literal["none", "positive", "both"] = option(
