@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fclip.models.backbone.attention import plain_block, readout_block
-from fclip.models.backbone.clip import embed_images
+from fclip.models.backbone.encode import image_tower
 from fclip.records import LANDMARKS, PARSING_CLASSES
 from fclip.synth.actions import UNITS
 
@@ -36,8 +36,9 @@ class Hints(nn.Module):
 
     def forward(self, visual: Any, batch: Crops) -> tuple[Tensor, Tensor]:
         """Image features (N, E), as encode_frames gives them, and the loss of the tasks without labels."""
-        *blocks, last = visual.transformer.resblocks
-        x = visual.ln_pre(embed_images(visual, batch.images))  # (N, 26, D)
+        tower = image_tower(visual)
+        *blocks, last = tower.blocks
+        x = tower.enter(tower.embed(batch.images))  # (N, 26, D)
         for block in blocks:
             x = plain_block(block, x)
         token = visual.ln_post(readout_block(last, x, torch.zeros(len(x), dtype=torch.long)))  # (N, D)

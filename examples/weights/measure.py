@@ -55,7 +55,7 @@ def frame_features(loaded: LoadedClip, faces: RealFaces) -> np.ndarray:
     """Normalised image features (N, E) of face crops with the default margin."""
     from torch.nn import functional
 
-    from fclip.models.backbone.clip import encode_frames
+    from fclip.models.backbone.encode import encode_frames
 
     from .tiny_crops import real_crops
 
@@ -74,7 +74,7 @@ def tiny_on_faces(loaded: LoadedClip, train: RealFaces, test: RealFaces) -> dict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from fclip.models.backbone.clip import encode_text
+    from fclip.models.backbone.encode import encode_text
 
     from .tiny_texts import PROMPT
 

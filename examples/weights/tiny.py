@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fclip.models.backbone.clip import LoadedClip, encode_frames, encode_text, load_clip
+from fclip.models.backbone.clip import LoadedClip, load_clip
+from fclip.models.backbone.encode import encode_frames, encode_text
 from fclip.synth.texts import describe
 
 from .augment import chance

@@ -69,7 +69,7 @@ def plain_loss(model: FineCliper, batch: dict[str, Tensor]) -> Tensor:
         if name == "frames":
             features.append(plain_frames(model, own["frames"], batch[name]) @ clip.visual.proj)
         elif name == "caption":
-            texts = plain_texts(model.caption_tower.tower, batch["captions"], model.caption_tower.positions)
+            texts = plain_texts(model.caption_tower.tower.module, batch["captions"], model.caption_tower.positions)
             features.append(texts @ own["proj"][name])
         else:
             features.append(plain_frames(model, own["faces"], batch[name]) @ own["proj"][name])

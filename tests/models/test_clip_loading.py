@@ -17,7 +17,8 @@ from small_clip import SMALL, add_config
 from torch import Tensor
 
 from fclip.errors import FclipError, UsageError
-from fclip.models.backbone.clip import LoadedClip, clip_config, encode_frames, encode_text, load_clip
+from fclip.models.backbone.clip import LoadedClip, clip_config, load_clip
+from fclip.models.backbone.encode import encode_frames, encode_text
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, save_tiny
 from fclip.models.weights import weights_sha256
 from tests.hub_server import serve

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fclip.models import build, load_model
-from fclip.models.backbone.clip import encode_text, load_clip
+from fclip.models.backbone.clip import load_clip
+from fclip.models.backbone.encode import encode_text
 from fclip.models.baselines.descriptions import read_descriptions
 from fclip.models.baselines.prompt_learner import place_context
 from fclip.models.convert import checkpoints, convert

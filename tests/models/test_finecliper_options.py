@@ -11,7 +11,7 @@ from small_clip import CLASSES, FRAMES, SMALL, VARIANTS, build, make_batch
 
 from fclip.errors import FclipError, UsageError
 from fclip.models import create_model
-from fclip.models.backbone.clip import encode_text
+from fclip.models.backbone.encode import encode_text
 from fclip.models.finecliper.model import label_prompts
 from fclip.models.recipes import recipe_of
 from fclip.registry import VARIANTS as KNOWN

@@ -13,7 +13,8 @@ from small_clip import SMALL, build
 from torch import Tensor
 
 from fclip.errors import FclipError
-from fclip.models.backbone.clip import LoadedClip, encode_text, load_clip
+from fclip.models.backbone.clip import LoadedClip, load_clip
+from fclip.models.backbone.encode import encode_text
 from fclip.models.finecliper.texts import CaptionTower, merge_longclip, stretch_positions
 
 LONG = "First her face is relaxed. " + "Then the brows draw together, the lips press, and the gaze drops left. " * 8
@@ -78,7 +79,7 @@ def test_captions_without_longclip_use_clips_tower_with_stretched_positions(clip
     torch.testing.assert_close(tower(tokens), plain_texts(clip.model, tokens, positions))
     torch.testing.assert_close(tower(tokens[:1]), tower(tokens)[:1])
     short = clip.tokenizer(["she smiles"])
-    torch.testing.assert_close(tower(short) @ tower.projection, encode_text(clip.model, short))
+    torch.testing.assert_close(tower(short) @ tower.tower.projection, encode_text(clip.model, short))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "half", "merged"])
@@ -96,7 +97,7 @@ def test_longclip_weights(kind: str, clip: LoadedClip, tmp_path: Path) -> None:
     if kind == "half":
         reference, table = reference.half().float(), table.half().float()
     torch.testing.assert_close(tower(tokens), plain_texts(reference, tokens, table))
-    torch.testing.assert_close(tower.projection, reference.text_projection)
+    torch.testing.assert_close(tower.tower.projection, reference.text_projection)
     assert not any(p.requires_grad for p in tower.parameters())
 
 

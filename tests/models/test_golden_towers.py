@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import fclip.models.backbone.clip as backbone
+import fclip.models.backbone.encode as encoding
 from fclip.models.backbone.attention import plain_block
-from fclip.models.backbone.clip import clip_config, encode_frames, encode_text, load_clip
+from fclip.models.backbone.clip import clip_config, load_clip
+from fclip.models.backbone.encode import encode_frames, encode_text, image_tower
 from fclip.models.backbone.tokenizer import clip_tokenizer
 from fclip.models.convert import convert
 from fclip.models.finecliper.frames import FrameEncoder
@@ -58,13 +60,13 @@ def image_outputs(visual: Any, images: Tensor, monkeypatch: pytest.MonkeyPatch) 
         return after[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(backbone, "plain_block", recorded)
+        patch.setattr(encoding, "plain_block", recorded)
         features = encode_frames(visual, images)
-    after.append(plain_block(visual.transformer.resblocks[-1], after[-1]))
+    after.append(plain_block(image_tower(visual).blocks[-1], after[-1]))
     return {"image_features": features} | {f"visual_block{i}_cls": x[:, 0] for i, x in enumerate(after)}
 
 
-def image_tower(name: str, state: dict[str, Tensor]) -> Any:
+def built_tower(name: str, state: dict[str, Tensor]) -> Any:
     """open_clip's image tower with these weights (names with `visual.`); a projection that they lack stays random."""
     config = clip_config(name)
     visual = open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"], quick_gelu=True)
@@ -80,7 +82,7 @@ def test_clip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sys
     for case in golden.cases:
         state, images = golden.state(case), golden.input(case, "images")
         if "texts" not in case["inputs"]:
-            golden.check(case, image_outputs(image_tower(clip_name(case), state), images, monkeypatch))
+            golden.check(case, image_outputs(built_tower(clip_name(case), state), images, monkeypatch))
             continue
         torch.save({**state, **SCALARS}, tmp_path / "clip.pt")
         clip = load_clip(clip_name(case), tmp_path / "clip.pt")
@@ -109,7 +111,7 @@ def test_aim(parity: Path, tmp_path: Path) -> None:
 def aim_outputs(case: dict[str, Any], weights: dict[str, Tensor], clips: Tensor) -> dict[str, Tensor | np.ndarray]:
     """Features (B, D, T, 1, 1) and what stands after each block; all but the last as the encoder computes them."""
     made = case["constructor"]
-    visual = image_tower(clip_name(case), weights)
+    visual = built_tower(clip_name(case), weights)
     own = {k.removeprefix("frames."): v for k, v in weights.items() if k.startswith("frames.")}
     hidden = own["blocks.0.spatial.down.bias"].shape[0]
     encoder = FrameEncoder(made["width"], made["layers"], made["num_frames"], hidden, made["adapter_scale"])
@@ -122,9 +124,10 @@ def aim_outputs(case: dict[str, Any], weights: dict[str, Tensor], clips: Tensor)
         return after[-1]
 
     encoder._block = recorded  # type: ignore[method-assign]
-    x = encoder._before_readout(visual, clips)  # (T, B, N, D)
-    token = visual.ln_post(encoder._readout(visual.transformer.resblocks[-1], x))  # (T, B, D)
-    after.append(plain(visual.transformer.resblocks[-1], encoder.blocks[-1], after[-1]))
+    tower = image_tower(visual)
+    x = encoder._before_readout(tower, clips)  # (T, B, N, D)
+    token = visual.ln_post(encoder._readout(tower.blocks[-1], x))[:, :, 0]  # (T, B, D)
+    after.append(plain(tower.blocks[-1], encoder.blocks[-1], after[-1]))
     found: dict[str, Tensor | np.ndarray] = {"features": token.permute(1, 2, 0)[..., None, None]}
     for i, x in enumerate(after):
         tokens = x.transpose(0, 1).flatten(0, 1).transpose(0, 1)  # (N, B*T, D)
@@ -146,7 +149,7 @@ def test_longclip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         convert(tmp_path / "longclip.pt", tmp_path / "longclip.safetensors", "longclip")
         weights = load_file(tmp_path / "longclip.safetensors")
         found: dict[str, Tensor] = {}
-        visual = image_tower(name, weights)
+        visual = built_tower(name, weights)
         if "images" in case["inputs"]:
             found |= image_outputs(visual, golden.input(case, "images"), monkeypatch)
         else:
@@ -155,13 +158,15 @@ def test_longclip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         tower = CaptionTower(clip.model, tmp_path / "longclip.pt")
         found["tokens"] = tokens = clip.tokenizer(case["inputs"]["texts"], context_length=248)
         found["eot_index"] = tokens.argmax(dim=-1)
-        found["text_features"] = features = tower(tokens) @ tower.projection
+        found["text_features"] = features = tower(tokens) @ tower.tower.projection
         if "image_features" in found:
             cosine = normalize(found["image_features"], dim=-1) @ normalize(features, dim=-1).T
             found["logits_per_image"] = weights["logit_scale"].exp() * cosine
         golden.check(case, found)
         short = found["eot_index"] < 77
-        torch.testing.assert_close(tower(tokens[short, :77]) @ tower.projection, features[short])  # length is nothing
+        torch.testing.assert_close(
+            tower(tokens[short, :77]) @ tower.tower.projection, features[short]
+        )  # length is nothing
 
 
 def check_as_clip(clips: Golden, visual: Any, state: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Loading CLIP by name, and encoding frames and texts with its towers.
+"""Loading CLIP by name.
 
 Names: "tiny" (bundled), ViT-B-16, ViT-B-32, ViT-L-14 (OpenAI's, QuickGELU), and open_clip's other models whose
 two towers are open_clip's own transformers; the rest is refused by name, as our own functions compute the blocks.
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from fclip.catalogue import answers, hub_address, listed, require
 from fclip.errors import FclipError, UsageError
-from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
 from fclip.models.weights import check_state, read_state_dict, weights_sha256
 
@@ -211,44 +210,3 @@ def _read_clip_state(path: str | Path) -> dict[str, Tensor]:
 
 def _constructor(config: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")}
-
-
-def embed_images(visual: Any, images: Tensor) -> Tensor:
-    """Patches, class token and positions, before ln_pre: (N, 3, H, W) -> (N, M+1, D)."""
-    x = visual.conv1(images).flatten(2).transpose(1, 2)  # (N, M, D)
-    token = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)  # (N, 1, D)
-    return torch.cat([token, x], dim=1) + visual.positional_embedding.to(x.dtype)
-
-
-def encode_frames(visual: Any, images: Tensor) -> Tensor:
-    """Image features, not normalised: (N, 3, H, W) -> (N, E). Equal to `visual(images)`; last block for one token."""
-    x = visual.ln_pre(embed_images(visual, images))
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        x = plain_block(block, x)
-    token = readout_block(last, x, torch.zeros(len(x), dtype=torch.long, device=x.device))  # (N, D)
-    return visual.ln_post(token) @ visual.proj
-
-
-def text_length(tokens: Tensor) -> int:
-    """Tokens up to the last end token (the largest id) of a batch (N, L); causality makes the rest irrelevant."""
-    return int(tokens.argmax(dim=-1).max()) + 1
-
-
-def encode_embedded_text(clip: Any, x: Tensor, end: Tensor) -> Tensor:
-    """Text features from token embeddings with positions added: x (N, L, D), end (N,) end token's index -> (N, E).
-
-    Prompt learners use it. L may be cut to `end.max() + 1`.
-    """
-    *blocks, last = clip.transformer.resblocks
-    for block in blocks:
-        x = plain_block(block, x, causal=True)
-    mask = torch.arange(x.shape[1], device=x.device) <= end[:, None]  # (N, L)
-    return clip.ln_final(readout_block(last, x, end, mask)) @ clip.text_projection
-
-
-def encode_text(clip: Any, tokens: Tensor) -> Tensor:
-    """Text features, not normalised: token ids (N, L) -> (N, E); only tokens up to the longest text are computed."""
-    tokens = tokens[:, : text_length(tokens)]
-    x = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]  # (N, L, D)
-    return encode_embedded_text(clip, x, tokens.argmax(dim=-1))

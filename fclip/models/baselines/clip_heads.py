@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
-from fclip.models.backbone.clip import encode_frames, encode_text
+from fclip.models.backbone.encode import encode_frames, encode_text, joint_width
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
@@ -30,7 +30,7 @@ class LinearProbe(FrozenTowers):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.classifier = nn.Linear(self.clip.visual.proj.shape[1], len(self.classes))
+        self.classifier = nn.Linear(joint_width(self.clip), len(self.classes))
 
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         video = self.read_features(batch).mean(dim=1)  # (B, E)
@@ -56,8 +56,8 @@ class Finetune(ExpressionModel):
         super().__init__(spec)
         options: FinetuneOptions = spec.options
         self.image_encoder = self.clip.visual.requires_grad_(True)
+        width = joint_width(self.clip)
         del self.clip  # no text side
-        width = self.image_encoder.proj.shape[1]
         layers = options.temporal_layers
         self.temporal_net = TemporalTransformer(width, spec.frames + 1, layers) if options.temporal else None
         self.classifier = nn.Linear(width, len(self.classes))

@@ -11,6 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fclip.models.backbone.encode import joint_width, text_tower
 from fclip.models.base import ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
@@ -76,8 +77,7 @@ class Cocoop(Coop):
 
     def __init__(self, spec: ModelSpec, **prompt: Any) -> None:
         super().__init__(spec, **prompt)
-        width = self.clip.token_embedding.weight.shape[1]
-        self.meta_net = MetaNet(self.clip.visual.proj.shape[1], width)
+        self.meta_net = MetaNet(joint_width(self.clip), text_tower(self.clip).width)
 
     def public_name(self, name: str) -> str:
         return f"prompt_learner.{name}" if name.startswith("meta_net.") else name

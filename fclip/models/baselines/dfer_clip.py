@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fclip.models.backbone.clip import encode_frames
+from fclip.models.backbone.encode import encode_frames, joint_width
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.options import DferClipOptions
@@ -43,7 +43,7 @@ class DferClip(ExpressionModel):
             self.clip, self.tokenizer, texts, options.context, options.class_specific, options.position
         )
         self.open_classes = not options.class_specific
-        width = self.clip.text_projection.shape[1]
+        width = joint_width(self.clip)
         layers = options.temporal_layers
         self.temporal_net = TemporalTransformer(width, spec.frames + 1, layers) if layers else None
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
-from fclip.models.backbone.clip import encode_text
+from fclip.models.backbone.encode import encode_text, joint_width, text_tower
 from fclip.models.base import FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.baselines.descriptions import set_class_texts
 from fclip.models.baselines.frozen import FrozenTowers
@@ -35,7 +35,7 @@ class Emoclip(FrozenTowers):
         modalities = ("frames", "caption") if options.objective == "captions" else ("frames",)
         super().__init__(spec, modalities)
         self.temporal = TemporalTransformer(
-            self.clip.visual.proj.shape[1],
+            joint_width(self.clip),
             self.positions,
             options.temporal_layers,
             head_width=options.head_width,
@@ -65,7 +65,7 @@ class Emoclip(FrozenTowers):
     @torch.no_grad()
     def caption_features(self, tokens: Tensor) -> Tensor:
         """Caption ids (B, L), cut to CLIP's context, -> text features (B, E), not normalised: what a cache may keep."""
-        return encode_text(self.clip, cut_tokens(tokens, len(self.clip.positional_embedding)))
+        return encode_text(self.clip, cut_tokens(tokens, text_tower(self.clip).context))
 
     def _pairs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
         """Each clip's text feature (B, E), the group of equal texts (B,), and which clips have a text (B,).

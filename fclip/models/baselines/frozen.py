@@ -7,7 +7,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from fclip.models.backbone.clip import encode_frames
+from fclip.models.backbone.encode import encode_frames
 from fclip.models.base import ExpressionModel, FrozenEncoder
 
 

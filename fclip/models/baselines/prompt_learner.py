@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
-from fclip.models.backbone.clip import encode_embedded_text
+from fclip.models.backbone.encode import text_tower
 from fclip.models.baselines.options import TextPosition
 
 
@@ -74,22 +74,23 @@ class PromptLearner(nn.Module):
         init: str = "",
     ) -> None:
         super().__init__()
-        length, width = clip.positional_embedding.shape
-        ids, slots = place_context(tokenizer, texts, context, position, ending, length)
-        self.register_buffer("ids", ids[:, : int(ids.argmax(dim=1).max()) + 1], persistent=False)
+        tower = text_tower(clip)
+        ids, slots = place_context(tokenizer, texts, context, position, ending, tower.context)
+        self.register_buffer("ids", tower.cut(ids), persistent=False)
         self.register_buffer("slots", slots, persistent=False)
-        values = torch.randn(len(texts) if class_specific else 1, context, width) * 0.02
+        values = torch.randn(len(texts) if class_specific else 1, context, tower.width) * 0.02
         if init:
             words = _ids(tokenizer, init)[1:-1]
             if len(words) != context:
                 raise UsageError(f"context of {context} vectors cannot start from the {len(words)} tokens of {init!r}")
-            values[:] = clip.token_embedding.weight.detach()[words]
+            values[:] = tower.module.token_embedding.weight.detach()[words]
         self._features: tuple[Any, Tensor] | None = None
         self.ctx = nn.Parameter(values if class_specific else values[0], requires_grad=context > 0)
 
     def embed(self, clip: Any, shift: Tensor | None = None) -> Tensor:
         """Prompts as token embeddings with positions (C, L, W); with `shift` (B, W) per image, (B*C, L, W)."""
-        words = clip.token_embedding(self.ids)  # (C, L, W)
+        tower = text_tower(clip)
+        words = tower.module.token_embedding(self.ids)  # (C, L, W)
         context = self.ctx.expand(len(self.ids), -1, -1)  # (C, K, W)
         slots = self.slots
         if shift is not None:  # CoCoOp: every context vector moves with the image
@@ -97,7 +98,7 @@ class PromptLearner(nn.Module):
             context = (context + shift[:, None, None]).flatten(0, 1)  # (B*C, K, W)
             words, slots = words.repeat(images, 1, 1), slots.repeat(images, 1)
         index = slots[..., None].expand(-1, -1, words.shape[-1])
-        return words.scatter(1, index, context.to(words.dtype)) + clip.positional_embedding[: words.shape[1]]
+        return words.scatter(1, index, context.to(words.dtype)) + tower.positions[: words.shape[1]]
 
     def _reused(self, encode: Callable[[], Tensor]) -> Tensor:
         """Encode, but in eval mode without gradients only once for the same context, device and precision."""
@@ -112,8 +113,9 @@ class PromptLearner(nn.Module):
 
     def forward(self, clip: Any, shift: Tensor | None = None) -> Tensor:
         """Text features, not normalised: (C, E), or (B, C, E) with a `shift` (B, W) per image."""
-        end = self.ids.argmax(dim=1)
+        tower = text_tower(clip)
+        end = tower.end(self.ids)
         if shift is None:
-            return self._reused(lambda: encode_embedded_text(clip, self.embed(clip), end))
-        features = encode_embedded_text(clip, self.embed(clip, shift), end.repeat(len(shift)))
+            return self._reused(lambda: tower.project(tower.encode(self.embed(clip), end)))
+        features = tower.project(tower.encode(self.embed(clip, shift), end.repeat(len(shift))))
         return features.unflatten(0, (len(shift), -1))  # (B, C, E)

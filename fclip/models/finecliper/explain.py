@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fclip.errors import FclipError
+from fclip.models.backbone.encode import image_tower
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.model import FineCliper
 
@@ -47,11 +48,11 @@ def explain(model: FineCliper, batch: dict[str, Tensor]) -> Explanation:
 
 @torch.no_grad()
 def frame_attention(model: FineCliper, clips: Tensor) -> Tensor:
-    """Last-block attention of the class token over patches, mean over heads: (B, T, 3, H, W) -> (B, T, Hp, Wp)."""
+    """Where the class token, or what reads in its place, looks, mean over heads: (B, T, 3, H, W) -> (B, T, Hp, Wp)."""
     visual: Any = model.clip.visual
+    tower = image_tower(visual)
     if "frames" in model.adapters:
         encoder = model.adapters["frames"]
     else:  # video_adapters off: adapters at zero are plain CLIP
-        width, layers = visual.conv1.out_channels, len(visual.transformer.resblocks)
-        encoder = FrameEncoder(width, layers, model.frames, hidden=1).to(clips.device)
-    return encoder.attention(visual, clips).unflatten(-1, visual.grid_size)  # (B, T, Hp, Wp)
+        encoder = FrameEncoder(tower.width, len(tower.blocks), model.frames, hidden=1).to(clips.device)
+    return encoder.attention(visual, clips).unflatten(-1, tower.grid)  # (B, T, Hp, Wp)

@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fclip.models.backbone.attention import attend, attend_from, attention_map, mlp
-from fclip.models.backbone.clip import embed_images
+from fclip.models.backbone.attention import Block, attend, attend_from, attend_over_time
+from fclip.models.backbone.encode import image_tower
+from fclip.models.backbone.towers import ImageTower
 from fclip.models.finecliper.adapters import Adapter
 
 
@@ -35,8 +35,8 @@ class FrameAdapters(nn.Module):
 class FrameEncoder(nn.Module):
     """Adapters and temporal embedding for one frozen image tower, which is handed to `forward`, not owned.
 
-    (B, T, 3, H, W) -> (B, D): the mean over frames of ln_post(class token), before any projection. With adapters at
-    zero this is exactly the mean of plain CLIP's per-frame features. `scale` is s of Eq. 7.
+    (B, T, 3, H, W) -> (B, P): the mean over frames of what the tower reads (CLIP: ln_post(class token)), before any
+    projection. With adapters at zero this is exactly the mean of plain CLIP's frame features. `scale` is s of Eq. 7.
 
     before: both attentions get their input through their adapter with inner skip, MSA(y + A(y)), y = ln_1(x), as
     Eqs. 5-6 are printed; the block of AIM adapts what comes out. With adapters at zero it is then not plain CLIP: the
@@ -63,84 +63,78 @@ class FrameEncoder(nn.Module):
         self.before = before
 
     def forward(self, visual: Any, clips: Tensor) -> Tensor:
-        x = self._before_readout(visual, clips)  # (T, B, N, D)
-        token = self._readout(visual.transformer.resblocks[-1], x)  # (T, B, D)
-        return visual.ln_post(token).mean(dim=0)
+        tower = image_tower(visual)
+        x = self._before_readout(tower, clips)  # (T, B, N, D)
+        x = self._readout(tower.blocks[-1], x, tower.reads_class)  # (T, B, 1 or N, D)
+        return tower.read(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(dim=0)
 
     def attention(self, visual: Any, clips: Tensor) -> Tensor:
         """Where each frame's class token looks in the last block's spatial attention: (B, T, 3, H, W) -> (B, T, M).
 
-        Softmax weights over the patches, mean over heads; what is missing to a sum of 1 is the class token's own.
+        Softmax weights over the patches, mean over heads; what is missing to a sum of 1 is the class token's own. Of a
+        tower with a pooling head the weights are those of the head.
         """
-        block = visual.transformer.resblocks[-1]
-        normed = self._spatial_input(block, self.blocks[-1], self._before_readout(visual, clips).flatten(0, 1))
-        weights = attention_map(block.attn, normed[:, 0], normed)[:, 1:]  # (T*B, M)
+        tower = image_tower(visual)
+        x = self._before_readout(tower, clips)  # (T, B, N, D)
+        weights = tower.pool_map(lambda: self._readout(tower.blocks[-1], x, False).flatten(0, 1))
+        if weights is None:
+            y = self._spatial_input(tower.blocks[-1], self.blocks[-1], x)
+            weights = tower.looks_at(y.flatten(0, 1))  # (T*B, M)
         return weights.unflatten(0, (clips.shape[1], clips.shape[0])).transpose(0, 1)  # (B, T, M)
 
-    def _before_readout(self, visual: Any, clips: Tensor) -> Tensor:
+    def _before_readout(self, tower: ImageTower, clips: Tensor) -> Tensor:
         """All blocks but the last, and of the last its temporal step: (B, T, 3, H, W) -> (T, B, N, D)."""
         batch, frames = clips.shape[:2]
-        x = embed_images(visual, clips.transpose(0, 1).flatten(0, 1))  # (T*B, N, D)
+        x = tower.embed(clips.transpose(0, 1).flatten(0, 1))  # (T*B, N, D)
         time = self.temporal_embedding.to(x.dtype).reshape(frames, 1, 1, -1)  # (T, 1, 1, D)
-        x = visual.ln_pre(x.unflatten(0, (frames, batch)) + time)  # (T, B, N, D)
-        *blocks, last = zip(visual.transformer.resblocks, self.blocks, strict=True)
+        x = tower.enter(x.unflatten(0, (frames, batch)) + time)  # (T, B, N, D)
+        *blocks, last = zip(tower.blocks, self.blocks, strict=True)
         for block, adapters in blocks:
             x = self._run(self._block, block, adapters, x)
         return self._run(self._temporal, *last, x)
 
-    def _run(self, step: Any, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
+    def _run(self, step: Any, block: Block, adapters: FrameAdapters, x: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(step, block, adapters, x, use_reentrant=False)
         return step(block, adapters, x)
 
-    def _block(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
+    def _block(self, block: Block, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """One block, Eqs. 5-7, x (T, B, N, D)."""
         x = self._temporal(block, adapters, x)
         y = self._spatial_input(block, adapters, x).flatten(0, 1)
-        y = block.ls_1(attend(block.attn, y)).view_as(x)  # attention within (T*B, N, D)
+        y = attend(block, y).view_as(x)  # attention within (T*B, N, D)
         return self._mlp(block, adapters, self._add_spatial(adapters, x, y))
 
-    def _spatial_input(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
+    def _spatial_input(self, block: Block, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """What the spatial attention looks at: ln_1(x), through the adapter if that is before it; same shape."""
-        y = block.ln_1(x)
+        y = block.norm_1(x)
         return y + adapters.spatial(y) if self.before else y
 
     def _add_spatial(self, adapters: FrameAdapters, x: Tensor, y: Tensor) -> Tensor:
         """x with what the spatial attention gives, through the adapter with inner skip if that is after it."""
         return x + y if self.before else x + y + adapters.spatial(y)
 
-    def _temporal(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
+    def _temporal(self, block: Block, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """x + A_tem(attention over time at each of the B*N token positions), x (T, B, N, D). No inner skip."""
-        y = block.ln_1(x).flatten(1, 2)  # (T, B*N, D)
+        y = block.norm_1(x).flatten(1, 2)  # (T, B*N, D)
         if self.before:
-            return x + block.ls_1(attend_over_time(block.attn, y + adapters.temporal(y))).view_as(x)
+            return x + attend_over_time(block, y + adapters.temporal(y)).view_as(x)
         if adapters.temporal_in is not None:
             y = y + adapters.temporal_in(y)
-        return x + adapters.temporal(block.ls_1(attend_over_time(block.attn, y))).view_as(x)
+        return x + adapters.temporal(attend_over_time(block, y)).view_as(x)
 
-    def _mlp(self, block: Any, adapters: FrameAdapters, x: Tensor) -> Tensor:
+    def _mlp(self, block: Block, adapters: FrameAdapters, x: Tensor) -> Tensor:
         """x + MLP(ln_2(x)) + s A_mlp(ln_2(x)), Eq. 7; x (..., D)."""
-        y = block.ln_2(x)
-        return x + block.ls_2(mlp(block, y)) + self.scale * adapters.mlp(y)
+        y = block.norm_2(x)
+        return x + block.mlp(y) + self.scale * adapters.mlp(y)
 
-    def _readout(self, block: Any, x: Tensor) -> Tensor:
-        """The last block's spatial attention and MLP for the class tokens only: (T, B, N, D) -> (T, B, D)."""
+    def _readout(self, block: Block, x: Tensor, class_only: bool = True) -> Tensor:
+        """The last block's spatial attention and MLP, for the class tokens only or for all: (T, B, 1 or N, D)."""
         adapters = self.blocks[-1]
         normed = self._spatial_input(block, adapters, x)
-        y = block.ls_1(attend_from(block.attn, normed[:, :, 0].flatten(0, 1), normed.flatten(0, 1)))  # (T*B, D)
-        y = y.view(x.shape[0], x.shape[1], -1)  # (T, B, D)
-        return self._mlp(block, adapters, self._add_spatial(adapters, x[:, :, 0], y))
-
-
-def attend_over_time(attn: Any, x: Tensor) -> Tensor:
-    """Bidirectional attention along the first axis: (T, S, D) -> (T, S, D), S sequences of T tokens.
-
-    The heads are put back in order before the output projection: on a tensor with gaps between its rows that product
-    would become one small product a sequence, with the weight repeated for each.
-    """
-    q, k, v = (
-        part.unflatten(-1, (attn.num_heads, -1)).permute(1, 2, 0, 3)  # (S, H, T, d), a view
-        for part in F.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
-    )
-    out = F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).reshape(x.shape)  # (T, S, D)
-    return F.linear(out, attn.out_proj.weight, attn.out_proj.bias)
+        if class_only:
+            y = attend_from(block, normed[:, :, 0].flatten(0, 1), normed.flatten(0, 1))  # (T*B, D)
+            x = x[:, :, :1]
+        else:
+            y = attend(block, normed.flatten(0, 1))  # (T*B, N, D)
+        return self._mlp(block, adapters, self._add_spatial(adapters, x, y.view_as(x)))

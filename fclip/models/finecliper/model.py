@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from fclip.errors import FclipError, UsageError
 from fclip.files import resource_json
-from fclip.models.backbone.clip import encode_frames, text_length, weights_source
+from fclip.models.backbone.clip import weights_source
+from fclip.models.backbone.encode import encode_frames, image_tower, text_tower
+from fclip.models.backbone.towers import project
 from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelOutput, ModelSpec
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.fusion import fuse, fusion_loss
@@ -71,7 +73,7 @@ class FineCliper(ExpressionModel):
         prompts = label_prompts(spec.classes, self.settings.negative_word)
         self.prompts = {name: prompts[name] for name in TEXTS[self.settings.texts]}
         tokens = self.tokenizer([text for texts in self.prompts.values() for text in texts])  # (P*C, L)
-        self.register_buffer("label_tokens", tokens[:, : text_length(tokens)], persistent=False)
+        self.register_buffer("label_tokens", text_tower(self.clip).cut(tokens), persistent=False)
         self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
         self.longclip_weights = weights_source(spec.longclip_weights)
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
@@ -80,11 +82,11 @@ class FineCliper(ExpressionModel):
         self._reported: set[str] = set()
 
     def _build_adapters(self) -> nn.ModuleDict:
-        s, visual = self.settings, self.clip.visual
-        width, layers = visual.conv1.out_channels, len(visual.transformer.resblocks)
+        s, image, text = self.settings, image_tower(self.clip.visual), text_tower(self.clip)
 
         def encoder(ratio: int) -> FrameEncoder:
             before, both = s.frame_adapter_position == "before", s.temporal_adapters == "both"
+            width, layers = image.width, len(image.blocks)
             return FrameEncoder(width, layers, self.frames, width // ratio, s.scale, s.checkpointing, before, both)
 
         parts: dict[str, nn.Module] = {}
@@ -92,14 +94,15 @@ class FineCliper(ExpressionModel):
             parts["frames"] = encoder(s.frame_adapter_ratio)
         if any(name in self.modalities for name in FACES):
             parts["faces"] = encoder(s.face_adapter_ratio)
-        text_width, text_layers = self.clip.ln_final.weight.numel(), len(self.clip.transformer.resblocks)
-        hidden = text_width // s.text_adapter_ratio
-        parts["text"] = nn.ModuleDict({name: TextAdapters(text_width, text_layers, hidden) for name in s.adapted_texts})
-        start = dict.fromkeys(FACES, visual.proj)
+        hidden = text.width // s.text_adapter_ratio
+        parts["text"] = nn.ModuleDict(
+            {name: TextAdapters(text.width, len(text.blocks), hidden) for name in s.adapted_texts}
+        )
+        start = dict.fromkeys(FACES, image.trainable_projection())
         if self.caption_tower is not None:
-            start["caption"] = self.caption_tower.projection
+            start["caption"] = self.caption_tower.tower.trainable_projection()
         parts["proj"] = nn.ParameterDict(
-            {name: nn.Parameter(p.detach().clone()) for name, p in start.items() if name in self.modalities}
+            {name: nn.Parameter(matrix.clone()) for name, matrix in start.items() if name in self.modalities}
         )
         return nn.ModuleDict(parts)
 
@@ -175,11 +178,12 @@ class FineCliper(ExpressionModel):
             images = torch.cat([self._checked(batch, name) for name in faces])  # (2*B, T, 3, H, W)
             tokens = self.adapters["faces"](self.clip.visual, images).chunk(len(faces))  # (B, D) each
             for name, token in zip(faces, tokens, strict=True):
-                encoded[name] = self._project(token, self.adapters["proj"][name])
+                encoded[name] = self._project(token, self.adapters["proj"][name], image_tower(self.clip.visual).bias)
         given = batch.get("caption_features", batch.get("captions"))
-        if "caption" in self.modalities and given is not None:
+        if self.caption_tower is not None and given is not None:
             features = given if "caption_features" in batch else self.caption_features(given)
-            encoded["caption"] = self._project(features, self.adapters["proj"]["caption"])
+            matrix, bias = self.adapters["proj"]["caption"], self.caption_tower.tower.bias
+            encoded["caption"] = self._project(features, matrix, bias)
         self._report_missing(tuple(encoded))
         return encoded
 
@@ -194,7 +198,7 @@ class FineCliper(ExpressionModel):
             return self._label_features[key]
         before = self.settings.text_adapter_position == "before"
         found = encode_label_texts(self.clip, self.label_tokens, self.adapters["text"], before, tuple(self.prompts))
-        positive, *negative = (each.to(self.clip.text_projection.dtype) for each in found)
+        positive, *negative = (each.to(self.clip.logit_scale.dtype) for each in found)
         texts = positive, negative[0] if negative else None
         if reuse:
             self._label_features = {key: texts}
@@ -204,13 +208,14 @@ class FineCliper(ExpressionModel):
         """The caption tower before h_F, where the variant reads captions; the rest has adapters, which train."""
         if self.caption_tower is None:
             return {}
-        tower = "long-clip" if self.longclip_sha256 else "clip, positions stretched"
+        stretched = "clip, positions stretched" if text_tower(self.clip).is_clips else "clip"
+        tower = "long-clip" if self.longclip_sha256 else stretched
         sha256 = self.longclip_sha256 or self.clip_sha256
         facts = {"tower": tower, "clip": self.clip_name, "sha256": sha256}
         return {"captions": FrozenEncoder(self.caption_features, facts)}
 
     def caption_features(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, L <= 248) -> features (B, D) of the frozen caption tower before h_F: what a cache may keep."""
+        """Token ids (B, L) -> features (B, D) of the frozen caption tower before h_F: what a cache may keep."""
         if self.caption_tower is None:
             raise FclipError(f"variant {self.variant} with these options takes no captions")
         return self.caption_tower(tokens)
@@ -219,13 +224,14 @@ class FineCliper(ExpressionModel):
         """The low level, (B, T, 3, H, W) -> v (B, E)."""
         visual = self.clip.visual
         if "frames" in self.adapters:
-            return self._project(self.adapters["frames"](visual, clips), visual.proj)
-        features = encode_frames(visual, clips.flatten(0, 1)).to(visual.proj.dtype)  # (B*T, E)
+            tower = image_tower(visual)
+            return self._project(self.adapters["frames"](visual, clips), tower.projection, tower.bias)
+        features = encode_frames(visual, clips.flatten(0, 1)).to(self.clip.logit_scale.dtype)  # (B*T, E)
         return features.unflatten(0, clips.shape[:2]).mean(dim=1)
 
-    def _project(self, features: Tensor, matrix: Tensor) -> Tensor:
+    def _project(self, features: Tensor, matrix: Tensor | None, bias: Tensor | None) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            return features.to(matrix.dtype) @ matrix
+            return project(features.to(self.clip.logit_scale.dtype), matrix, bias)
 
     def _checked(self, batch: dict[str, Tensor], name: str) -> Tensor:
         images, size = batch[name], self.preprocess.image_size

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fclip.catalogue import listed, require
-from fclip.errors import FclipError
+from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
-from fclip.models.backbone.clip import text_length
+from fclip.models.backbone.encode import text_tower
+from fclip.models.backbone.native import TextTower
 from fclip.models.finecliper.adapters import Adapter
 from fclip.models.weights import check_state, read_state_dict, weights_sha256
 
@@ -47,76 +48,78 @@ def encode_label_texts(
         halves = zip(polarities, x.chunk(len(polarities)), strict=True)
         return torch.cat([z + adapters[name].blocks[j](z) if name in adapters else z for name, z in halves])
 
-    end = tokens.argmax(dim=-1)  # (P*C,)
-    mask = torch.arange(tokens.shape[1], device=tokens.device) <= end[:, None]  # (P*C, L)
-    x = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]  # (P*C, L, D)
-    *blocks, last = clip.transformer.resblocks
+    tower, end = text_tower(clip), text_tower(clip).end(tokens)  # end (P*C,)
+    x = tower.embed(tokens)  # (P*C, L, D)
+    *blocks, last = tower.blocks
     for j, block in enumerate(blocks):
-        x = plain_block(block, adapt(x, j) if before else x, causal=True)
+        x = plain_block(block, adapt(x, j) if before else x, causal=tower.causal)
         x = x if before else adapt(x, j)
-    x = readout_block(last, adapt(x, len(blocks)) if before else x, end, mask)  # (P*C, D)
+    x = readout_block(last, adapt(x, len(blocks)) if before else x, end, tower.mask(end, tokens.shape[1]))  # (P*C, D)
     x = x if before else adapt(x, len(blocks))
-    return (clip.ln_final(x) @ clip.text_projection).chunk(len(polarities))
+    return tower.project(tower.module.ln_final(x)).chunk(len(polarities))
 
 
 class CaptionTower(nn.Module):
-    """The frozen Long-CLIP text tower up to its projection: token ids (B, L), L <= 248, -> (B, D).
+    """The frozen text tower of captions, up to its projection: token ids (B, L), L <= `context`, -> (B, D).
 
-    With Long-CLIP weights it has its own copy of the text tower; without, it is CLIP's own one with the
-    positional table stretched. Only the tokens up to the longest caption are computed.
+    With Long-CLIP weights it has its own copy of the text tower; without, it is CLIP's own one with the positional
+    table stretched to 248, as Long-CLIP's. A text tower that is not CLIP's (SigLIP's) takes captions at its own length.
     """
 
     def __init__(self, clip: Any, weights: str | Path | None = None) -> None:
         super().__init__()
         self._shared: tuple[Any, ...] = (clip,)  # in a tuple: not registered a second time
+        like_clip = text_tower(clip).is_clips
+        if weights and not like_clip:
+            raise UsageError("Long-CLIP's weights are for a text tower of CLIP's form; leave longclip_weights out")
         self.own = _read_longclip(clip, weights) if weights else None
         self.sha256 = weights_sha256(self.own.state_dict()) if self.own else None
-        table = self.own.positional_embedding if self.own else stretch_positions(clip.positional_embedding)
-        self.register_buffer("positions", table.detach(), persistent=False)
+        table = self.tower.positions.detach()
+        if like_clip and not self.own:
+            table = stretch_positions(table)
+        self.register_buffer("positions", table, persistent=False)
 
     positions: Tensor
 
     @property
-    def tower(self) -> Any:
-        """The modules that encode: own ones after Long-CLIP, or CLIP's."""
-        return self.own or self._shared[0]
+    def tower(self) -> TextTower:
+        """The tower that encodes: the own one after Long-CLIP, or CLIP's."""
+        return text_tower(self.own or self._shared[0])
 
     @property
-    def projection(self) -> Tensor:
-        """The tower's text projection (D, E), from which h_F starts."""
-        return self.tower.text_projection
+    def context(self) -> int:
+        """How many tokens a caption may have."""
+        return len(self.positions)
 
     @torch.no_grad()
     def forward(self, tokens: Tensor) -> Tensor:
-        length, limit = text_length(tokens), len(self.positions)
-        if length > limit:
-            raise FclipError(f"a caption has {length} tokens, more than {limit}; cut it in the tokenizer")
-        tokens, end = tokens[:, :length], tokens.argmax(dim=-1)
-        x = self.tower.token_embedding(tokens) + self.positions[:length]  # (B, L, D)
-        *blocks, last = self.tower.transformer.resblocks
-        for block in blocks:
-            x = plain_block(block, x, causal=True)
-        mask = torch.arange(length, device=x.device) <= end[:, None]  # (B, L)
-        return self.tower.ln_final(readout_block(last, x, end, mask))
+        tower = self.tower
+        tokens = tower.cut(tokens)
+        if tokens.shape[1] > self.context:
+            raise FclipError(
+                f"a caption has {tokens.shape[1]} tokens, more than {self.context}; cut it in the tokenizer"
+            )
+        return tower.encode(tower.embed(tokens, self.positions), tower.end(tokens))
 
 
-class TextTower(nn.Module):
+class LongTextModules(nn.Module):
     """A copy of CLIP's text modules under CLIP's names, to hold Long-CLIP's weights."""
 
     def __init__(self, clip: Any, positions: int) -> None:
         super().__init__()
-        self.token_embedding = copy.deepcopy(clip.token_embedding)
-        self.transformer = copy.deepcopy(clip.transformer)
-        self.ln_final = copy.deepcopy(clip.ln_final)
-        self.text_projection = copy.deepcopy(clip.text_projection)
-        width = clip.positional_embedding.shape[1]
+        modules = text_tower(clip).module
+        self.token_embedding = copy.deepcopy(modules.token_embedding)
+        self.transformer = copy.deepcopy(modules.transformer)
+        self.ln_final = copy.deepcopy(modules.ln_final)
+        self.text_projection = copy.deepcopy(modules.text_projection)
+        width = modules.positional_embedding.shape[1]
         self.positional_embedding = nn.Parameter(torch.empty(positions, width))
 
 
-def _read_longclip(clip: Any, path: str | Path) -> TextTower:
+def _read_longclip(clip: Any, path: str | Path) -> LongTextModules:
     path = require(str(path)) if str(path) in listed() else path
     state = merge_longclip(read_state_dict(path), str(path))
-    tower = TextTower(clip, len(state["positional_embedding"]))
+    tower = LongTextModules(clip, len(state["positional_embedding"]))
     check_state(state, tower.state_dict(), f"Long-CLIP weights {path}")
     tower.load_state_dict(state)
     return tower.requires_grad_(False).eval()

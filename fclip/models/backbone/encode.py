@@ -1,0 +1,52 @@
+"""Frames and texts through the towers of an image-text model, without any work that the result does not need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fclip.errors import UsageError
+from fclip.models.backbone.attention import plain_block, readout_block
+from fclip.models.backbone.native import NativeImageTower, TextTower
+from fclip.models.backbone.towers import ImageTower, project
+
+
+def image_tower(visual: Any) -> ImageTower:
+    """The view on an image tower; UsageError if it is not a vision transformer whose blocks are known."""
+    if hasattr(visual, "transformer"):
+        return NativeImageTower(visual)
+    raise UsageError(f"the image tower {type(visual).__name__} is not a vision transformer")
+
+
+def text_tower(clip: Any) -> TextTower:
+    """The view on the text tower of an image-text model."""
+    return TextTower(clip)
+
+
+def joint_width(clip: Any) -> int:
+    """E, the width of image and text features alike."""
+    tower = text_tower(clip)
+    return tower.width if tower.projection is None else tower.projection.shape[1]
+
+
+def encode_frames(visual: Any, images: Tensor) -> Tensor:
+    """Image features, not normalised: (N, 3, H, W) -> (N, E). Equal to `visual(images)`; last block for one token."""
+    tower = image_tower(visual)
+    x = tower.enter(tower.embed(images))
+    *blocks, last = tower.blocks
+    for block in blocks:
+        x = plain_block(block, x)
+    if tower.reads_class:
+        x = readout_block(last, x, torch.zeros(len(x), dtype=torch.long, device=x.device)).unsqueeze(1)  # (N, 1, D)
+    else:
+        x = plain_block(last, x)
+    return project(tower.read(x), tower.projection, tower.bias)
+
+
+def encode_text(clip: Any, tokens: Tensor) -> Tensor:
+    """Text features, not normalised: token ids (N, L) -> (N, E); only tokens up to the longest text are computed."""
+    tower = text_tower(clip)
+    tokens = tower.cut(tokens)
+    return tower.project(tower.encode(tower.embed(tokens), tower.end(tokens)))
