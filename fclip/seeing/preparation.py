@@ -32,7 +32,7 @@ class Cropping:
     crop: str = "none"
     margin: float = 1.5
     quality: int = 95
-    inside: bool = False
+    inside: bool = True
 
     @property
     def plan(self) -> SamplingPlan:
@@ -68,19 +68,19 @@ class Preparation:
     description: Description | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values; what came later (`inside`) stands in it only where it is not as before, so that the record of
-        a folder that was made before is the same."""
-        value = asdict(self)
-        if self.cropping and not self.cropping.inside:
-            del value["cropping"]["inside"]
-        return value
+        """As JSON values."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, value: Any, where: str) -> Preparation:
-        """Read what `as_dict` gives; raises FclipError naming `where` if it is something else."""
+        """Read what `as_dict` gives; raises FclipError naming `where` if it is something else.
+
+        A record without `inside` is of a version whose crops went beyond the picture.
+        """
         try:
+            cropping = value["cropping"]
             return cls(
-                _part(Cropping, value["cropping"]),
+                _part(Cropping, {"inside": False} | cropping if cropping else None),
                 _part(Analysis, value["analysis"]),
                 _part(Description, value["description"]),
             )
@@ -107,7 +107,10 @@ def gather(
         refining = _of_stage(refined, "refine") if refined else None
         wordnet = bool((refining or {}).get("wordnet", False))
         description = Description(captioner, refined is not None, tuple(labels), wordnet)
-    return Preparation(_part(Cropping, _of_stage(frames, "preprocess")), _part(Analysis, analysis), description)
+    cropping = _of_stage(frames, "preprocess")
+    if cropping is not None:
+        cropping = {"inside": False} | cropping
+    return Preparation(_part(Cropping, cropping), _part(Analysis, analysis), description)
 
 
 def _of_stage(folder: Path, stage: str) -> dict[str, Any] | None:

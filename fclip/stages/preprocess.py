@@ -70,7 +70,7 @@ class Config(ShardConfig):
     )
     margin: float = option(1.5, "side of the crop / larger extent of the face", output=True)
     inside: bool = option(
-        False, "keep the crop within the picture, as far as the face fits in (no smeared borders)", output="given"
+        True, "keep the crop within the picture, as far as the face fits in (no smeared borders)", output=True
     )
     quality: int = option(95, "JPEG quality of the film strips", output=True)
     shard_size: int = option(64, "clips a shard", output=True)
