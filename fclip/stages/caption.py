@@ -110,9 +110,9 @@ class CaptionStage(ShardStage[Config]):
     def load(self) -> Any:
         """The captioning back end."""
         from fclip.captions.base import create_captioner
-        from fclip.engine.batches.devices import choose_device
+        from fclip.engine.batches.devices import device_for
 
-        device = str(choose_device(self.config.device))
+        device, _ = device_for(CAPTIONERS, self.config.mllm, self.config.device)
         return create_captioner(self.config.mllm, device, **vars(self.config.options))
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:

@@ -61,14 +61,14 @@ def run(config: Config) -> StageReport:
         config = dataclasses.replace(config, backend=FACE_BACKENDS.best(), options=None)
         log.warning("--backend %s: the best that is here; --backend list shows all", config.backend)
     provide(config.weights())
-    from fclip.engine.batches.devices import choose_device, describe_device
+    from fclip.engine.batches.devices import device_for
 
     out = stage_output(config, "faces")
     tasks = shard_tasks(folder, ".tar", "frames", config)
     stage = FacesStage(config)
-    device = choose_device(config.device)
-    log.warning("back end %s, device %s", stage.backend.name, describe_device(device))
-    if device.type != "cpu" and not config.workers:
+    device, words = device_for(FACE_BACKENDS, str(config.backend), config.device)
+    log.warning("back end %s, device %s", stage.backend.name, words)
+    if device != "cpu" and not config.workers:
         config = dataclasses.replace(config, workers=1)  # one process fills a GPU; more would share its memory
     report = run_shards(stage, tasks, out, config)
     if tally := report.values.get("tally"):
@@ -94,10 +94,10 @@ class FacesStage(ShardStage[Config]):
 
     def load(self) -> Any:
         """The face back end."""
-        from fclip.engine.batches.devices import choose_device
+        from fclip.engine.batches.devices import device_for
         from fclip.faces.base import create_backend
 
-        device = str(choose_device(self.config.device))
+        device, _ = device_for(FACE_BACKENDS, str(self.config.backend), self.config.device)
         return create_backend(str(self.config.backend), device, **vars(self.config.options))
 
     def process(self, task: ShardTask, out: Path) -> ShardResult:

@@ -106,6 +106,24 @@ def test_what_is_wrong_or_missing_is_told_before_torch_is_loaded(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_commands_that_need_no_torch_never_load_it(workspace, tmp_path):
+    """Loading torch takes seconds and hundreds of megabytes, in every worker."""
+    lines = [
+        f"{command} --dataset demo7 --root {workspace} --out {tmp_path / command.split()[0]} --workers 1"
+        for command in ("preprocess --limit 4 --frames 4", "caption", "refine", "pack")
+    ]
+    code = (
+        "import sys; from typer.testing import CliRunner; from fclip.cli.app import app\n"
+        "from fclip.engine.batches.devices import device_for; from fclip.registry import FACE_BACKENDS\n"
+        "assert device_for(FACE_BACKENDS, 'mediapipe', 'auto') == ('cpu', 'cpu')\n"
+        f"for line in {lines!r}:\n"
+        "    done = CliRunner().invoke(app, line.split())\n"
+        "    if 'torch' in sys.modules or done.exit_code: sys.exit(f'{line}: {done.output}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_every_command_has_help_with_an_example(command):
     result = runner.invoke(app, [command, "--help"])

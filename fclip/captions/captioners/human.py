@@ -11,7 +11,7 @@ from fclip.records import CaptionRecord
 from fclip.registry import register
 
 
-@register()
+@register(cpu_only=True)
 class HumanCaptioner(Captioner):
     """Passes `info["caption"]` through, as one that saw the label: who describes a clip for a data set names it too."""
 

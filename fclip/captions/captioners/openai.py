@@ -56,7 +56,7 @@ class OpenAIOptions(PromptOptions):
         check_host(self.base_url, self.allow_remote)
 
 
-@register(OpenAIOptions)
+@register(OpenAIOptions, cpu_only=True)
 class OpenAICaptioner(Captioner):
     """Asks a server for each clip, several at once."""
 

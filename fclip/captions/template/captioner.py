@@ -28,7 +28,7 @@ BARED_TEETH = 0.9  # opening that a smile alone does not reach
 REVISION = "5"  # raise it with every change that may change a caption
 
 
-@register()
+@register(cpu_only=True)
 class TemplateCaptioner(Captioner):
     """Captions from face tracks; see the module. Needs no package, no network and no label."""
 

@@ -8,6 +8,7 @@ file.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tarfile
@@ -54,12 +55,8 @@ class ShardWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> ShardWriter:
-        import webdataset
-
-        webdataset.utils.enforce_security = True
         temporary = self._stack.enter_context(atomic_write(self.path))
-        file = self._stack.enter_context(open(temporary, "wb"))
-        self._tar = self._stack.enter_context(webdataset.TarWriter(file, mtime=0, user="", group="", encoder=False))
+        self._tar = self._stack.enter_context(tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT))
         return self
 
     def __exit__(
@@ -74,7 +71,10 @@ class ShardWriter:
             raise FclipError(f"{self.path}: clip {key} comes twice; give every clip its own key")
         for name, value in fields.items():
             _check_field(self.path, f"{key}.{name}", name, len(value))
-        self._tar.write({"__key__": key, **fields})
+        for name in sorted(fields):
+            member = tarfile.TarInfo(f"{key}.{name}")
+            member.size, member.mode = len(fields[name]), 0o444
+            self._tar.addfile(member, io.BytesIO(fields[name]))
         self.keys[key] = None
 
 

@@ -72,7 +72,7 @@ class MeshFace:
         return np.concatenate([self.blendshapes, self.centred, [self.share]])
 
 
-@register(WeightsOptions)
+@register(WeightsOptions, cpu_only=True)
 class MediaPipeBackend:
     """FaceBackend and FaceDetector. Runs on the CPU whatever `device` says; `weights` replaces the model file."""
 
