@@ -74,6 +74,6 @@ $(ROOT)/transferred: $(D7)/packed/manifest.json $(D11)/packed/manifest.json
 # 8. One self-contained page of everything above, and why some test clips were classified as they were.
 $(ROOT)/report.html: $(ROOT)/evaluated $(ROOT)/transferred
 	@echo "== report"
-	$(FCLIP) report --out $@ --explain 14
+	$(FCLIP) report --out $@ --explain 7
 
 .SECONDARY:

@@ -117,4 +117,4 @@ captioners: $(ROOT)/$(DATASET)/faces/manifest.json ## Fig. 9: video models side 
 
 page: $(call trained,$(OURS)) ## Figs. 5, 6 and 7: one HTML page of all that is evaluated, with explanations
 	$(FCLIP) eval $(call run_folders,$(OURS))
-	$(FCLIP) report --dataset $(DATASET) --explain 14 --out $(TABLES)/report.html
+	$(FCLIP) report --dataset $(DATASET) --explain 14 --attention --out $(TABLES)/report.html

@@ -28,7 +28,7 @@ def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> N
     """
     from fclip.engine.train.run_folder import read_identity
     from fclip.models import load_model
-    from fclip.report.explanations import write_explanations
+    from fclip.report.explanations import FILE, write_explanations
 
     chosen: dict[tuple[str, str], list[str]] = {}
     for folder in folders:
@@ -45,7 +45,7 @@ def explain_runs(config: CommonConfig, folders: Sequence[Path], clips: int) -> N
         if place not in chosen:
             chosen[place] = chosen_keys(folder, clips)
         found = explain_clips(config, model, packed, identity.fold, chosen[place])
-        write_explanations(folder / "eval" / "explanations.npz", found)
+        write_explanations(folder / "eval" / FILE, found)
 
 
 def chosen_keys(folder: Path, clips: int) -> list[str]:
@@ -60,7 +60,7 @@ def chosen_keys(folder: Path, clips: int) -> list[str]:
 def explain_clips(
     config: CommonConfig, model: FineCliper, packed: Path, fold: str, keys: Sequence[str]
 ) -> Explanations:
-    """Similarities, fusion weights and attention of the named clips of a fold's test part."""
+    """Similarities, fusion weights, relevance and attention of the named clips of a fold's test part."""
     import numpy as np
 
     from fclip.data.storage.folds import fold_shards
@@ -93,6 +93,7 @@ def _explain_batch(model: FineCliper, batch: dict[str, Any], prepare: Any) -> li
     """One row of arrays a clip; a modality that the clip lacks has nan."""
     import numpy as np
 
+    from fclip.models import relevance as why
     from fclip.models.finecliper.explain import explain
     from fclip.report.explanations import small_frames
 
@@ -101,6 +102,11 @@ def _explain_batch(model: FineCliper, batch: dict[str, Any], prepare: Any) -> li
     for index, inputs in prepare.groups(batch):
         inputs.pop("labels", None)
         found = explain(model, inputs)
+        maps: tuple[np.ndarray, ...] = ()
+        if found.attention is not None:
+            grid = found.attention.shape[-2], found.attention.shape[-1]
+            parts, falls = why.relevance(model, inputs, grid), why.occlusion(model, inputs, min(*grid, why.GRID))
+            maps = parts.cpu().numpy(), falls.cpu().numpy(), why.agreement(parts, falls)  # (B, ...) each
         places = [model.modalities.index(name) for name in found.modalities]
         for position, clip in enumerate(index):
             row = {"keys": np.array(batch["keys"][clip]), "labels": np.array(batch["labels"][clip])}
@@ -111,6 +117,9 @@ def _explain_batch(model: FineCliper, batch: dict[str, Any], prepare: Any) -> li
                 row[name][places] = values
             attention = None if found.attention is None else found.attention[position].float().cpu().numpy()
             row["attention"] = np.zeros((0, 0, 0), np.float32) if attention is None else attention[shown]
+            row["relevance"] = maps[0][position][shown] if maps else row["attention"]
+            row["occlusion"] = maps[1][position] if maps else np.zeros((0, 0), np.float32)
+            row["agreement"] = maps[2][position] if maps else np.array(np.nan)
             frames = batch["frames"][clip].permute(0, 2, 3, 1).cpu().numpy()  # (T, H, W, 3)
             row["frames"] = small_frames(frames[shown[: len(row["attention"])]])
             rows[clip] = row

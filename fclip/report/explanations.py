@@ -2,8 +2,9 @@
 
 `<run>/eval/explanations.npz`, arrays without pickle: keys (N,), labels (N,), classes (C,), modalities (M,), positive
 and negative (N, M, C) cosines to the label texts and weights (N, M), nan where a clip lacks the modality, logits
-(N, C), frames uint8 (N, S, H, W, 3), attention (N, S, Hp, Wp) of the class token over the patches of these S frames
-(S = 0 for a model without frames).
+(N, C), frames uint8 (N, S, H, W, 3), relevance and attention (N, S, Hp, Wp): what the patches of these S frames add to
+the log odds of the predicted class, and how the class token looks at them (S = 0 for a model without frames); occlusion
+(N, G, G): how these odds fall where a place is covered; agreement (N,): rank correlation of relevance and occlusion.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from fclip.errors import FclipError
 from fclip.files import atomic_write
 from fclip.report.page.blocks import Picture
 
+FILE = "explanations.npz"  # in a run's eval folder
 MAX_BYTES = 256 << 20
 SIDE = 112  # pixels of a stored frame
 GAP = 3
@@ -39,10 +43,14 @@ class Explanations:
     logits: np.ndarray
     frames: np.ndarray
     attention: np.ndarray
+    relevance: np.ndarray
+    occlusion: np.ndarray
+    agreement: np.ndarray
 
     def __post_init__(self) -> None:
         n, m, c = len(self.keys), len(self.modalities), len(self.classes)
         wanted = {"labels": (n,), "positive": (n, m, c), "negative": (n, m, c), "weights": (n, m), "logits": (n, c)}
+        wanted |= {"agreement": (n,), "relevance": self.attention.shape}
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:
                 raise FclipError(f"explanations: {name} has shape {getattr(self, name).shape}, not {shape}")
@@ -89,8 +97,20 @@ def _mean(values: np.ndarray) -> float:
     return float(there.mean()) if len(there) else float("nan")
 
 
-def attention_pictures(found: Mapping[str, Explanations], most: int) -> list[Picture]:
-    """One picture a clip (Fig. 6): its frames, and under them where the class token of each run's model looks.
+def agreement_interval(found: Explanations) -> tuple[float, float, float] | None:
+    """Mean over clips of the rank correlation of relevance and occlusion with its 95 % interval; None without maps."""
+    values = found.agreement[np.isfinite(found.agreement)]
+    if not found.relevance.size or len(values) < 2:
+        return None
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5
+    bound = float(stdtrit(len(values) - 1, 0.975)) * error
+    return mean, mean - bound, mean + bound
+
+
+def map_pictures(
+    found: Mapping[str, Explanations], most: int, what: Literal["relevance", "attention"]
+) -> list[Picture]:
+    """One picture a clip: its frames, and under them each run's relevance, or attention (Fig. 6).
 
     Runs that explain the same clip stand under one another, models that read more below those that read less. Of each
     set of clips, up to `most` are shown; classes take turns.
@@ -101,18 +121,20 @@ def attention_pictures(found: Mapping[str, Explanations], most: int) -> list[Pic
         for index in spread_over_classes(each.labels.tolist(), most) if each.attention.size else ():
             same = str(each.keys[index]), each.frames[index].tobytes()
             stacks.setdefault(same, []).append((run, each, index))
-    return [_attention_picture(stack) for stack in stacks.values()]
+    return [_map_picture(stack, what) for stack in stacks.values()]
 
 
-def _attention_picture(stack: Sequence[tuple[str, Explanations, int]]) -> Picture:
-    """The frames of one clip and a row for each run's attention; `stack`: (run, its explanations, clip's index)."""
+def _map_picture(stack: Sequence[tuple[str, Explanations, int]], what: Literal["relevance", "attention"]) -> Picture:
+    """The frames of one clip and a row of maps for each run; `stack`: (run, its explanations, clip's index)."""
     _, first, place = stack[0]
     rows, notes = [_row(first.frames[place])], []
     for run, found, index in stack:
-        rows.append(_row(_overlay(found.frames[index], found.attention[index])))
+        values = getattr(found, what)[index]
+        rows.append(_row(_signed(found.frames[index], values) if what == "relevance" else _heat(first, place, values)))
         scores = np.exp(found.logits[index] - found.logits[index].max())
         best = int(scores.argmax())
-        notes.append(f"{run} predicted {found.classes[best]} ({100 * scores[best] / scores.sum():.0f} %)")
+        note = f"{run} predicted {found.classes[best]} ({100 * scores[best] / scores.sum():.0f} %)"
+        notes.append(note + (f", agreement {found.agreement[index]:.2f}" if what == "relevance" else ""))
     gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
     pixels = np.concatenate([part for row in rows for part in (row, gap)][:-1])
     return Picture(_jpeg(pixels), f"{first.keys[place]}: true {first.labels[place]}; from above, {'; '.join(notes)}")
@@ -139,17 +161,28 @@ def small_frames(frames: np.ndarray) -> np.ndarray:
     return np.stack(small) if count else np.zeros((0, size[1], size[0], 3), np.uint8)
 
 
-def _overlay(frames: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Frames (S, H, W, 3) with attention (S, Hp, Wp) in orange, scaled over the clip; same shape."""
+def _heat(found: Explanations, index: int, attention: np.ndarray) -> np.ndarray:
+    """The frames of a clip with attention (S, Hp, Wp) in orange, scaled over the clip: (S, H, W, 3)."""
+    low, high = float(attention.min()), float(attention.max())
+    return _blend(found.frames[index], (attention - low) / max(high - low, 1e-9))
+
+
+def _signed(frames: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+    """Frames (S, H, W, 3) with relevance (S, Hp, Wp): orange for the answer, blue against it; scaled over the clip."""
+    return _blend(frames, relevance / max(float(np.abs(relevance).max()), 1e-12))
+
+
+def _blend(frames: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Darkened frames (S, H, W, 3) with shares (S, Hp, Wp) from -1, blue, to 1, orange; same shape."""
     from PIL import Image
 
     height, width = frames.shape[1:3]
-    low, high = float(attention.min()), float(attention.max())
     mixed = []
-    for frame, patches in zip(frames, attention, strict=True):
-        heat = Image.fromarray(((patches - low) / max(high - low, 1e-9)).astype(np.float32))
-        share = 0.75 * np.clip(np.asarray(heat.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)[..., None]
-        mixed.append((share * np.array([255.0, 110.0, 0.0]) + (1 - share) * (0.6 * frame)).astype(np.uint8))
+    for frame, patches in zip(frames, shares, strict=True):
+        large = Image.fromarray(patches.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+        share = np.clip(np.asarray(large), -1, 1)[..., None]
+        colour = np.where(share > 0, np.array([255.0, 110.0, 0.0]), np.array([0.0, 140.0, 255.0]))
+        mixed.append((0.75 * np.abs(share) * colour + (1 - 0.75 * np.abs(share)) * (0.6 * frame)).astype(np.uint8))
     return np.stack(mixed)
 
 

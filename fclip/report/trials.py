@@ -129,8 +129,9 @@ def verdict(trial: Trial) -> list[str]:
     best, name = trial.rows[trial.best], trial.names[trial.best]
     low, high = best.uar_interval
     present = sum(count > 0 for count in trial.counts.values())
+    aside = ", results that something flatters left aside" if any(row.uar > best.uar for row in trial.rows) else ""
     lines = [
-        f"{name} has the highest UAR: {_percent(trial, best.uar)} % (95 % interval {_percent(trial, low)} to "
+        f"{name} has the highest UAR{aside}: {_percent(trial, best.uar)} % (95 % interval {_percent(trial, low)} to "
         f"{_percent(trial, high)}; guessing gives {100 / max(present, 1):.0f} %), and a WAR of "
         f"{_percent(trial, best.war)} %."
     ]

@@ -42,7 +42,10 @@ class Config(CommonConfig):
         (), "instead of results: these captions folders side by side, with the facial parts that each names"
     )
     explain: int = option(0, "first compute, for N clips of a run of each method, why they were classified so (HTML)")
-    clips: int = option(7, "clips shown with parsing, landmarks and caption, and with attention")
+    attention: bool = option(
+        False, "also where each frame's class token looks, the paper's Fig. 6 (with --explain, HTML)"
+    )
+    clips: int = option(7, "clips shown with parsing, landmarks and caption, and with what mattered in them")
 
 
 def run(config: Config) -> StageReport:
@@ -167,17 +170,22 @@ def _trial_pictures(config: Config, trial: Trial, suffix: str) -> list[Block]:
 
 def _html_sections(config: Config, rows: Sequence[Row], members: Sequence[Sequence[Evaluated]]) -> list[Block]:
     """What the page shows after the results: explanations, clips and captions, and where all of it comes from."""
-    from fclip.report.explanations import read_explanations
+    from fclip.report.explanations import FILE, read_explanations
     from fclip.report.page.sections import explanation_sections
+    from fclip.report.results import row_names
 
     folders = [[member.folder for member in group if member.folder] for group in members]
     if config.explain:
         from fclip.report.explain_runs import explain_runs
 
         explain_runs(config, [group[0] for group in folders], config.explain)
-    stored = {folder.name: folder / "eval" / "explanations.npz" for group in folders for folder in group}
-    found = {name: read_explanations(path) for name, path in stored.items() if path.is_file()}
-    blocks = explanation_sections(found, config.clips)
+    found = {}
+    for name, group in zip(row_names(rows), members, strict=True):
+        stored = [(each.result, path) for each in group if each.out and (path := each.out / FILE).is_file()]
+        for result, path in stored:
+            place = f", fold {result.fold}, seed {result.seed}" if len(stored) > 1 else ""
+            found[name + place] = read_explanations(path)
+    blocks = explanation_sections(found, config.clips, attention=config.attention)
     for dataset in sorted({name for row in rows for name in (row.dataset, row.source) if name not in (None, "none")}):
         blocks += _data_sections(config, str(dataset))
     return [*blocks, *_provenance(folders)]
@@ -201,7 +209,7 @@ def _provenance(folders: Sequence[Sequence[Path]]) -> list[Block]:
         for name, made in found
     ]
     text = f"Made by fclip {__version__} from the stored predictions of {sum(map(len, folders))} runs."
-    return [Heading("Where this comes from"), Text(text), *([Table(head, rows)] if rows else [])]
+    return [Heading("Where the runs come from"), Text(text), *([Table(head, rows)] if rows else [])]
 
 
 def _data_sections(config: Config, dataset: str) -> list[Block]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fclip.engine.evaluate.predictions import read_predictions
-from fclip.report.explanations import attention_pictures, class_similarities, read_explanations
+from fclip.report.explanations import agreement_interval, class_similarities, map_pictures, read_explanations
 from fclip.report.page.figures import FOREGROUND
 from fclip.stages import evaluate, report, train
 
@@ -25,7 +26,7 @@ def explained(workspace, tmp_path_factory):
         runs.append(str(out / variant))
         train.run(train.Config(variant=variant, out=out / variant, batch_size=8, **small))
     evaluate.run(evaluate.Config(root=workspace, runs=tuple(runs)))
-    report.run(report.Config(root=workspace, runs=tuple(runs), out=out / "r.html", explain=5, clips=3))
+    report.run(report.Config(root=workspace, runs=tuple(runs), out=out / "r.html", explain=5, attention=True, clips=3))
     return out
 
 
@@ -50,14 +51,25 @@ def test_explanations_are_of_the_evaluated_model(explained):
     assert (found.attention >= 0).all()
     assert (found.attention.sum(axis=(2, 3)) <= 1 + 1e-5).all()
     assert found.frames.shape == (5, 4, 80, 80, 3)
+    assert found.relevance.shape == (5, 4, 5, 5) and found.occlusion.shape == (5, 5, 5)
+    assert (np.abs(found.agreement) <= 1).all() and found.relevance.std() > 0
     positive, _ = class_similarities(found)["caption"]
     assert np.isfinite(positive).sum() == 5
 
 
 def test_the_page_shows_clips_captions_and_attention(explained):
     text = (explained / "r.html").read_text()
-    assert text.count("data:image/jpeg;base64,") == 6  # three clips, three with attention of both runs
-    for heading in ("Why clips were classified so", "Clips of demo7", "Captions of demo7, before and after refinement"):
+    found = [read_explanations(explained / name / "eval" / "explanations.npz") for name in ("dagger", "base")]
+    agree = any(agreement_interval(each)[1] > 0 for each in found)  # else no map of relevance is shown
+    worst = len(re.findall("alt=[^>]*, taken for", text))
+    assert 0 < worst <= 6
+    assert text.count("data:image/jpeg;base64,") == worst + (9 if agree else 6)  # clips, attention, relevance: 3 each
+    for heading in (
+        "Where the class token looks",
+        "Why clips were classified so",
+        "Clips of demo7",
+        "Captions of demo7, before and after refinement",
+    ):
         assert heading in text
     assert "trained and tested with captions (template, label-blind)" in text
     assert FOREGROUND not in text
@@ -66,7 +78,7 @@ def test_the_page_shows_clips_captions_and_attention(explained):
 def test_attention_of_the_runs_of_a_clip_stands_under_one_another(explained):
     """Fig. 6: frames, then a row a run, base above what reads captions too; a run with clips of its own stands alone."""
     found = {name: read_explanations(explained / name / "eval" / "explanations.npz") for name in ("dagger", "base")}
-    pictures = attention_pictures(found, 3)
+    pictures = map_pictures(found, 3, "attention")
     assert len(pictures) == 3
     for picture in pictures:
         assert picture.caption.index("base predicted") < picture.caption.index("dagger predicted")
@@ -82,7 +94,7 @@ def test_attention_of_the_runs_of_a_clip_stands_under_one_another(explained):
                 heat = (part[..., 0] - part[..., 2]).reshape(5, 16, 5, 16).mean((1, 3))
                 assert np.corrcoef(heat.ravel(), each.attention[index][0].ravel())[0, 1] > 0.5
     other = dataclasses.replace(found["base"], keys=np.array([f"other{i}" for i in range(5)]))
-    assert len(attention_pictures({"dagger": found["dagger"], "base": other}, 3)) == 6
+    assert len(map_pictures({"dagger": found["dagger"], "base": other}, 3, "relevance")) == 6
 
 
 def test_explaining_again_gives_the_same_file(explained, workspace):

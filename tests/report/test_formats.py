@@ -97,7 +97,7 @@ def test_plots_are_well_formed_and_take_the_colour_of_the_text():
         plots.rates_plot({WILD: (0.5, (0.4, 0.6), True)}, 0.1, 1),
         plots.parameters_plot({WILD: (10**7, 0.5)}, {"p": (10**8, 0.7)}),
         plots.weights_plot([(0.1, 0.5, 0.6), (0.2, 0.4, 0.5)], (0.7, 0.8), WILD),
-        plots.similarity_plot(names, np.array([0.2, np.nan]), np.array([0.1, np.nan])),
+        plots.similarity_plot(names, np.array([0.2, np.nan]), np.array([0.1, np.nan]), (0, 1)),
     ]
     for svg in drawn:
         root = ElementTree.fromstring(svg)
@@ -184,6 +184,9 @@ def explanations(clips: int = 6, **change):
         "logits": rng.random((clips, 7)),
         "frames": rng.integers(0, 255, (clips, 4, 20, 20, 3), np.uint8),
         "attention": rng.random((clips, 4, 5, 5)),
+        "relevance": rng.normal(size=(clips, 4, 5, 5)),
+        "occlusion": rng.normal(size=(clips, 5, 5)),
+        "agreement": rng.random(clips),
     }
     return Explanations(**{**values, **change})
 

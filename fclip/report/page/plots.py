@@ -87,10 +87,11 @@ def rates_plot(rates: Mapping[str, tuple[float, tuple[float, float], bool]], cha
 def recall_plot(recalls: Mapping[str, Mapping[str, float | None]]) -> str:
     """Recall of each class (one line a class, a mark a method): {method: {class: recall or None when absent}}."""
     classes = list(next(iter(recalls.values())))
-    with canvas(0.8 + 0.27 * len(classes) + legend_height(recalls)) as drawn:
+    with canvas(0.8 + 0.32 * len(classes) + legend_height(recalls)) as drawn:
         axes = drawn.axes
         for index, (name, recall) in enumerate(recalls.items()):
-            there = [(100 * value, row) for row, c in enumerate(classes) if (value := recall[c]) is not None]
+            beside = 0.18 * (index - (len(recalls) - 1) / 2)  # so that no mark hides another
+            there = [(100 * value, row + beside) for row, c in enumerate(classes) if (value := recall[c]) is not None]
             axes.plot(*zip(*there, strict=True), MARKERS[index % 8], label=name, alpha=0.9)
         axes.set_yticks(range(len(classes)), [short(name) for name in classes])
         axes.invert_yaxis()
@@ -186,12 +187,14 @@ def weights_plot(
         return drawn.svg()
 
 
-def similarity_plot(classes: Sequence[str], positive: np.ndarray, negative: np.ndarray) -> str:
+def similarity_plot(
+    classes: Sequence[str], positive: np.ndarray, negative: np.ndarray, limits: tuple[float, float]
+) -> str:
     """Similarity of one modality to the positive (filled) and negative (hollow) text of the true class (Fig. 5).
 
     positive and negative (C,): mean cosines over the clips of each class, nan where it has none; negative nan for a
-    model without negative texts. A class is drawn in blue where the positive text is the nearer one, as it should be,
-    else in orange.
+    model without negative texts; limits: the range of cosines that is drawn. A class is drawn in blue where the
+    positive text is the nearer one, as it should be, else in orange.
     """
     rows = np.arange(len(classes))
     with canvas(0.8 + 0.27 * len(classes)) as drawn:
@@ -202,6 +205,7 @@ def similarity_plot(classes: Sequence[str], positive: np.ndarray, negative: np.n
             axes.plot(positive[chosen], rows[chosen], "o", color=colour)
         axes.set_yticks(rows, [short(name) for name in classes])
         axes.set_ylim(len(classes) - 0.5, -0.5)
+        axes.set_xlim(*limits)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x")
         axes.set_xlabel("cosine (filled: positive text, hollow: negative text)")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fclip.engine.evaluate.results import Row
 from fclip.report.comparison import published_table
-from fclip.report.explanations import Explanations, attention_pictures, class_similarities
+from fclip.report.explanations import Explanations, agreement_interval, class_similarities, map_pictures
 from fclip.report.logs import Log, epochs, logged_names, mean_curve
-from fclip.report.page.blocks import Block, Heading, Lead, Picture, Pictures, Text
+from fclip.report.page.blocks import Block, Cell, Heading, Interval, Lead, Measure, Picture, Pictures, Table, Text
 from fclip.report.page.plots import (
     FEW,
     confusion_plot,
@@ -26,6 +28,16 @@ from fclip.report.results import caveats, data_name, legend, method_name
 from fclip.report.tables import pooled_table, recall_table, results_table, scene_tables
 from fclip.report.trials import Trial, measured, verdict
 
+RELEVANCE = (
+    "Orange parts of a frame raise the odds of the class that the run predicted, blue parts lower them (integrated "
+    "gradients from a frame without detail; the other modalities stay as they are). As a test, places of the same "
+    "clips are covered one after the other: where the odds fall, the place did matter. The table says how far the two "
+    "agree; a run in which they do not is left out. A map shows what the model uses, not what the person feels."
+)
+ATTENTION = (
+    "Attention of each frame's class token in the last block, as in the paper's Fig. 6, the runs of the same clip "
+    "under one another. It is the same whatever class is predicted, so it does not explain an answer."
+)
 SERIES, SHOWN = 4, 14  # methods that a plot compares; of which the summary shows the UAR
 
 
@@ -187,23 +199,43 @@ def training_sections(trial: Trial, logs: Sequence[Sequence[Log]], suffix: str =
     return [Heading(f"Training{suffix}"), Pictures(pictures), *([] if held_out else [note])]
 
 
-def explanation_sections(found: Mapping[str, Explanations], clips: int) -> list[Block]:
-    """Figs. 5 and 6 of the runs that have explanations, by the run's name."""
+def explanation_sections(found: Mapping[str, Explanations], clips: int, *, attention: bool = False) -> list[Block]:
+    """Why clips were classified so, of the runs that have explanations, by the run's name: Fig. 5, and relevance where
+    it agrees with covering parts of the frames. `attention`: also where the class token looks, Fig. 6."""
     if not found:
         return []
+    cosines = {(run, what): pair for run, each in found.items() for what, pair in class_similarities(each).items()}
     similarities = [
         Picture(
-            similarity_plot([str(name) for name in each.classes], *cosines),
-            f"{run}, {modality}: cosine to the positive and negative text of the true class, "
-            f"mean over {len(each.keys)} clips",
+            similarity_plot([str(name) for name in found[run].classes], *pair, _limits(cosines, what)),
+            f"{run}, {what}: cosine to the positive and negative text of the true class, mean over "
+            f"{len(found[run].keys)} clips. Blue where the positive text is the nearer one, as it should be.",
         )
-        for run, each in found.items()
-        for modality, cosines in class_similarities(each).items()
+        for (run, what), pair in sorted(cosines.items(), key=lambda item: item[0][1] != "frames")
     ]
     blocks: list[Block] = [Heading("Why clips were classified so"), Pictures(similarities)]
-    if pictures := attention_pictures(found, clips):
-        text = (
-            "Where the class token of each frame looks in the last block, the runs of the same clip under one another:"
+    agreed = {run: mean for run, each in found.items() if (mean := agreement_interval(each))}
+    kept = {run: found[run] for run, (_, low, _) in agreed.items() if low > 0}
+    lines: list[list[Cell]] = [
+        [run, Measure(mean), Interval(low, high, 2), "yes" if run in kept else "no: it does not explain this run"]
+        for run, (mean, low, high) in agreed.items()
+    ]
+    if lines:
+        head = ["run", "agreement", "95 %", "shown"]
+        caption = (
+            "Rank correlation of two ways to ask which parts of the frames matter, mean over clips: 1 the same, 0 none"
         )
-        blocks += [Text(text), Pictures(pictures)]
+        blocks += [Text(RELEVANCE), Table(head, lines, caption)]
+    if pictures := map_pictures(kept, clips, "relevance"):
+        blocks += [Pictures(pictures)]
+    if pictures := map_pictures(found, clips, "attention") if attention else []:
+        blocks += [Heading("Where the class token looks"), Text(ATTENTION), Pictures(pictures)]
     return blocks
+
+
+def _limits(cosines: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]], modality: str) -> tuple[float, float]:
+    """The range of all runs' cosines of a modality, with a margin, so that their plots can be compared."""
+    values = np.concatenate([np.concatenate(pair) for (_, what), pair in cosines.items() if what == modality])
+    there = values[np.isfinite(values)]
+    low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
+    return low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3
