@@ -38,7 +38,7 @@ lint: setup ## ruff, mypy, import contracts
 
 MINUTES ?= 10
 soak: setup ## random kills, damaged files, full disks, two at once, for MINUTES=10
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 bench: setup ## speed and memory as ratios, measured here
 	$(BIN)/python -m tests.bench

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,10 +25,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     The file is flushed to the disk before it is renamed, and its folder after, so that a reader sees the old file or
     the whole new one, also after a power cut. Any exception (Ctrl-C too) removes the temporary file and leaves `path`
-    as it was.
+    as it was. What a killed process left of an earlier try is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_over(path.parent):
+        if _written_by(left) == path.name:
+            remove_if_left(path.with_name(left))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -37,6 +42,46 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@cache
+def _left_over(folder: Path) -> list[str]:
+    """Temporary files that lay in a folder when this process first wrote there (large folders are listed once)."""
+    return [name for name in os.listdir(folder) if name.startswith(".") and name.endswith(".tmp")]
+
+
+def _written_by(temporary: str) -> str:
+    """The name that a temporary file of atomic_write was to get."""
+    return temporary[1:].rsplit(".", 2)[0]
+
+
+def remove_if_left(temporary: Path) -> None:
+    """Delete a temporary file `.name.<pid>.tmp` whose process is gone."""
+    pid = temporary.name.split(".")[-2]
+    if not (pid.isdigit() and int(pid) != os.getpid() and is_running(int(pid))):
+        temporary.unlink(missing_ok=True)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is alive; one that ended but was not waited for (a zombie) is not."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except (OSError, IndexError):
+        return True  # somebody else's process, or a system without /proc
+
+
+def check_regular(path: Path) -> os.stat_result:
+    """The state of a file that is to be read whole; OSError if it is not there, or has no end (a device, a pipe)."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        text = os.strerror(errno.EISDIR) if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise OSError(errno.EISDIR, text, str(path))
+    return found
 
 
 def sync_folder(folder: Path) -> None:
@@ -124,7 +169,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise FclipError in one line if it is missing, too large or not JSON."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
+        if check_regular(path).st_size > MAX_JSON_BYTES:
             raise FclipError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is no fclip JSON file")
         return parse_json(path.read_bytes(), str(path))
     except OSError as error:

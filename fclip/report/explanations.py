@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ FILE = "explanations.npz"  # in a run's eval folder
 MAX_BYTES = 256 << 20
 SIDE = 112  # pixels of a stored frame
 GAP = 3
+DAMAGED = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_explanations(path: Path) -> Explanations:
                 raise FclipError(f"{path}: larger than {MAX_BYTES} bytes; make it again: fclip report --explain")
         with np.load(path, allow_pickle=False) as arrays:
             return Explanations(**{field.name: arrays[field.name] for field in fields(Explanations)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise FclipError(f"{path}: not an explanations file ({error}); make it again: fclip report --explain") from None
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fclip.config import differences, hash_of
 from fclip.errors import FclipError, OutputDiffers
-from fclip.files import read_json, write_json
-from fclip.runner.lock import LOCK, FolderLock, is_running
+from fclip.files import read_json, remove_if_left, write_json
+from fclip.runner.lock import LOCK, FolderLock
 
 CONFIG = "config.json"
 SHOWN = ("config_hash", "recipe")  # entries of an identity that follow from the others
@@ -90,10 +89,8 @@ class OutputFolder:
         """
         chosen = None if stems is None else set(stems)
         for path in self.path.glob(".*.tmp"):
-            stem, pid = path.name.split(".")[1], path.name.split(".")[-2]
-            at_work = pid.isdigit() and int(pid) != os.getpid() and is_running(int(pid))
-            if not at_work and (chosen is None or stem in chosen):
-                path.unlink(missing_ok=True)
+            if chosen is None or path.name.split(".")[1] in chosen:
+                remove_if_left(path)
 
 
 def with_hash(identity: Mapping[str, Any]) -> dict[str, Any]:

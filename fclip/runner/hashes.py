@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fclip.files import sha256_file, write_json
+from fclip.files import check_regular, sha256_file, write_json
 
 MEMORY = ".verified.json"
 TICK, SECOND = 50_000_000, 1_000_000_000  # ns: longer than a clock tick; file systems that count whole seconds
@@ -72,7 +72,7 @@ _MEMORIES: dict[Path, _Memory] = {}
 
 
 def hash_file(path: Path, *, anew: bool = False) -> Hashed:
-    """The hash of a file as it is now; read only if it is not known (or `anew`). Raises OSError if it is not there."""
+    """The hash of a file as it is now; read only if it is not known (or `anew`). Raises OSError if it is no file."""
     folder = path.parent.resolve()
     memory = _memory(folder)
     key = _key(path)
@@ -122,5 +122,5 @@ def save_hashes() -> None:
 
 
 def _key(path: Path) -> Key:
-    found = path.stat()
+    found = check_regular(path)
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fclip.errors import FclipError, OutputDiffers
+from fclip.files import is_running
 
 LOCK = ".lock"
 PATIENCE = 0.3  # seconds: another process may look for a moment whether a lock is held
@@ -174,16 +175,3 @@ def _holder(path: Path) -> str:
     who = f"process {owner['pid']} on {owner.get('host')} since {owner.get('since')}" if owner else "another process"
     elsewhere = f" (if it runs no more, delete {path})" if owner.get("host") not in (None, socket.gethostname()) else ""
     return f"in use by {who}; wait for it, or choose another --out{elsewhere}"
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of this machine is alive; one that ended but was not waited for (a zombie) is not."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except (OSError, IndexError):
-        return True  # somebody else's process, or a system without /proc

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fclip.errors import FclipError
 from fclip.files import atomic_write, json_bytes, read_json, sha256_bytes, sha256_file, write_json
+from fclip.runner.hashes import hash_file
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -51,6 +53,22 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert [name for name in os.listdir(tmp_path) if not name.endswith(".tmp")] == ["file.bin"]
+    others = [".other.bin.1.tmp", f".file.bin.{os.getppid()}.tmp"]  # another file's; of a process that runs
+    for name in others:
+        (tmp_path / name).touch()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"new")
+    assert sorted(os.listdir(tmp_path)) == sorted(["file.bin", *others])
+
+
+@pytest.mark.parametrize("read", [read_json, hash_file])
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_has_no_end_is_not_read(tmp_path: Path, read: Callable[[Path], object], kind: str) -> None:
+    path = tmp_path / "file.json"
+    make = {"device": lambda: path.symlink_to("/dev/zero"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}
+    make[kind]()
+    with pytest.raises((OSError, FclipError), match="directory" if kind == "folder" else "not a regular file"):
+        read(path)
 
 
 def test_hashes_are_those_of_the_bytes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -215,6 +216,14 @@ def test_damaged_explanations_are_refused(tmp_path):
     np.savez(path, keys=np.array([{"a": 1}], dtype=object))
     with pytest.raises(FclipError, match=r"x\.npz: not an explanations file"):
         read_explanations(path)
+    write_explanations(path, explanations())
+    data = bytearray(path.read_bytes())
+    for place in range(40, len(data), len(data) // 60):  # in compressed data, names, the table of contents
+        changed = data.copy()
+        changed[place] ^= 0xFF
+        path.write_bytes(changed)
+        with contextlib.suppress(FclipError):
+            read_explanations(path)
     with pytest.raises(FclipError, match="weights has shape"):
         explanations(weights=np.zeros((6, 3)))
 

@@ -1,156 +1,175 @@
-"""A command in a forked process, with a fault planted at one of the moments at which it writes."""
+"""The commands under attack, each in a process of its own.
+
+`run` forks: this process has imported what the commands import, once, and has started no thread, so that a child works
+at once. `run_cold` starts the command as a user does. Both are real processes on real files.
+"""
 
 from __future__ import annotations
 
-import builtins
-import io
+import importlib
+import json
 import os
-import resource
-import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from tests.soak.faults import Fault, Moments
 
 CRASHED = 70  # exit code of an exception that left the command
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens at the `at`-th write: kill or interrupt (of the whole group), at once or `delay` seconds later.
-
-    `spoil`: instead, this file is removed or cut. `limit`: no file may become longer than this many bytes.
-    """
-
-    at: int = 0
-    number: int = 0
-    delay: float = 0.0
-    spoil: Path | None = None
-    limit: int | None = None
+PATIENCE = 120.0  # seconds until a command counts as hanging
+KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
+ENDS = (0, 1, 2, 3, 130, *KILLED)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: its exit code, or minus the signal that ended it; what it said on stderr."""
+    """How a command ended: its exit code, or minus the signal that ended it; what it said."""
 
     code: int
-    stderr: str
+    said: str
+    writes: int = 0
 
     @property
     def complaint(self) -> str | None:
         """What is wrong with the way it ended, whatever the cause."""
-        if self.code == CRASHED or "Traceback" in self.stderr:
+        if self.code == CRASHED or "Traceback" in self.said:
             return "traceback"
-        if "a defect of fclip" in self.stderr:
+        if "a defect of fclip" in self.said:
             return "defect"
-        if self.code < 0 and self.code not in (-signal.SIGKILL, -signal.SIGINT):
-            return f"signal {-self.code}"
-        if self.code not in (0, 1, 2, 3, 130, -signal.SIGKILL):
-            return f"exit code {self.code}"
-        return None
+        if self.code in ENDS:
+            return None
+        return f"signal {-self.code}" if self.code < 0 else f"exit code {self.code}"
+
+    @property
+    def struck(self) -> bool:
+        """Whether a kill or an interrupt ended it, or one of its workers."""
+        return self.code in (130, *KILLED) or (self.code == 1 and "a worker process died" in self.said)
 
 
-def start(args: list[str], fault: Fault | None = None) -> tuple[int, Path]:
-    """Fork a process that runs `fclip ARGS`; gives its id and the file that its stderr goes to."""
+@dataclass(frozen=True)
+class Started:
+    """A process at work: its id, the file of what it says, and the file of what it learned."""
+
+    pid: int
+    said: Path
+    learned: Path
+
+
+def start(args: list[str], fault: Fault | None = None) -> Started:
+    """Fork a process that runs `fclip ARGS`."""
     place, name = tempfile.mkstemp(prefix="fclip-soak-")
+    started = Started(0, Path(name), Path(f"{name}.json"))
     pid = os.fork()
     if pid == 0:
         code = CRASHED
         try:
             os.setsid()
             os.dup2(place, 2)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(place, 1)
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            code = _command(args, fault)
+            code = _command(args, fault or Fault(), started.learned)
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
     os.close(place)
-    return pid, Path(name)
+    return replace(started, pid=pid)
 
 
-def finish(started: tuple[int, Path], timeout: float = 180.0) -> Outcome:
-    """Wait for a process of `start`; one that does not end is killed and counts as crashed."""
-    pid, said = started
-    deadline = time.monotonic() + timeout
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > deadline:
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            said.unlink()
-            return Outcome(CRASHED, f"Traceback: did not end within {timeout:g} s")
-        time.sleep(0.01)
-    text = said.read_text(errors="replace")
-    said.unlink()
-    return Outcome(os.waitstatus_to_exitcode(status), text)
+def finish(started: Started) -> Outcome:
+    """Wait for a process of `start` and for its workers; what does not end is killed and counts as crashed."""
+    deadline = time.monotonic() + PATIENCE
+    status, ended = None, False
+    while not ended and time.monotonic() < deadline:
+        if status is None:
+            done, number = os.waitpid(started.pid, os.WNOHANG)
+            status = number if done else None
+        ended = status is not None and not _lives(started.pid)
+        if not ended:
+            time.sleep(0.005)
+    text = started.said.read_text(errors="replace")
+    writes = json.loads(started.learned.read_text()) if started.learned.exists() else 0
+    for path in (started.said, started.learned):
+        path.unlink(missing_ok=True)
+    if not ended:
+        os.killpg(started.pid, signal.SIGKILL)
+        if status is None:
+            os.waitpid(started.pid, 0)
+        what = "the command" if status is None else "a worker of a command that is gone"
+        return Outcome(CRASHED, f"{text}\nTraceback: {what} did not end within {PATIENCE:g} s")
+    assert status is not None
+    return Outcome(os.waitstatus_to_exitcode(status), text, writes)
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def run(args: list[str], fault: Fault | None = None) -> Outcome:
-    """Run `fclip ARGS` to its end."""
+    """Run `fclip ARGS` in a forked process to its end."""
     return finish(start(args, fault))
 
 
-def _command(args: list[str], fault: Fault | None) -> int:
+def run_cold(args: list[str], number: int, delay: float) -> Outcome:
+    """Start `fclip ARGS` as a user does and send it a signal after `delay` seconds."""
+    with tempfile.TemporaryFile() as said:
+        command = [sys.executable, "-m", "fclip", *args]
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, number)
+        code = process.wait(PATIENCE)
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    early = number == signal.SIGINT and "/fclip/" not in text and code not in (0, 130)
+    return (
+        Outcome(130, "early") if early else Outcome(code, text)
+    )  # Python itself was starting: nothing of fclip had run
+
+
+def learn(args: list[str]) -> int:
+    """Run `fclip ARGS` undisturbed, import here what it imported; gives the number of its writes."""
+    place, name = tempfile.mkstemp()
+    os.environ["FCLIP_SOAK_MODULES"] = name
+    outcome = run(args)
+    del os.environ["FCLIP_SOAK_MODULES"]
+    assert outcome.code == 0, f"{args}: {outcome}"
+    with os.fdopen(place) as file:
+        for module in file.read().split():
+            try:
+                importlib.import_module(module)
+            except Exception:  # some are made by others while these are imported
+                continue
+    os.unlink(name)
+    return outcome.writes
+
+
+def _command(args: list[str], fault: Fault, learned: Path) -> int:
     from fclip.cli.app import app
     from fclip.interrupts import leave_at_once
 
+    before = set(sys.modules)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leave_at_once()
-    if fault:
-        _plant(fault)
+    moments = Moments(fault)
+    moments.plant()
+    code = 0
     try:
         app(args, standalone_mode=True)
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
-    return 0
-
-
-def _plant(fault: Fault) -> None:
-    """Count the moments at which files are opened to write, flushed, renamed or removed, and strike at one."""
-    if fault.limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.limit, fault.limit))
-        return
-    count = 0
-
-    def strike() -> None:
-        if fault.spoil is not None:
-            if fault.number and fault.spoil.is_file():
-                os.truncate(fault.spoil, fault.spoil.stat().st_size // 2)
-            elif fault.spoil.is_file():
-                _unlink(fault.spoil)
-        elif fault.number == signal.SIGINT:
-            os.kill(os.getpid(), signal.SIGINT)
-        else:
-            os.killpg(0, fault.number)
-
-    def moment() -> None:
-        nonlocal count
-        count += 1
-        if count == fault.at:
-            threading.Timer(fault.delay, strike).start() if fault.delay else strike()
-
-    def watched(function: Callable[..., Any], matters: Callable[..., bool] = lambda *_, **__: True) -> Any:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            if matters(*args, **kwargs):
-                moment()
-            return function(*args, **kwargs)
-
-        return wrapper
-
-    _unlink = os.unlink
-    opened = watched(builtins.open, lambda _, mode="r", *__, **___: any(letter in str(mode) for letter in "wax+"))
-    builtins.open = io.open = opened  # type: ignore[assignment,misc]
-    for name in ("replace", "fsync", "unlink", "mkdir"):
-        setattr(os, name, watched(getattr(os, name)))
-    shutil.rmtree = watched(shutil.rmtree)  # type: ignore[assignment]
+        code = ended.code if isinstance(ended.code, int) else 0
+    if modules := os.environ.get("FCLIP_SOAK_MODULES"):
+        learned.write_text(json.dumps(moments.count))
+        Path(modules).write_text("\n".join(name for name in list(sys.modules) if name not in before))
+    return code
