@@ -53,6 +53,9 @@ def write_extra(folder: Path) -> None:
         logits=half[:, 0],
         frames=noise[:, None],
         attention=np.ones((2, 1, 3, 4), np.float32),
+        relevance=np.ones((2, 1, 3, 4), np.float32),
+        occlusion=np.ones((2, 1, 3, 4), np.float32),
+        agreement=np.ones(2, np.float32),
     )
     write_explanations(folder / "explanations.npz", shown)
     (folder / "lite.safetensors").write_bytes(resource_path("lite.safetensors").read_bytes())
