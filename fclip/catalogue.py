@@ -66,9 +66,14 @@ def listed() -> dict[str, Weights]:
     return {row["name"]: Weights(**row) for row in resource_json("weights.json")["files"]}
 
 
+def published(clip: str) -> str:
+    """A CLIP model's name in the catalogue: `ViT-B-16-quickgelu`, open_clip's name of OpenAI's, is `ViT-B-16`."""
+    return clip.removesuffix("-quickgelu")
+
+
 def entry(name: str) -> Weights | None:
     """The entry of a name, of owner/name or of owner/name@revision; None where nothing is called so."""
-    repository, _, revision = name.partition("@")
+    repository, _, revision = published(name).partition("@")
     known = listed().get(repository) or next((row for row in listed().values() if row.repository == repository), None)
     if known and not revision:
         return known

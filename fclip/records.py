@@ -178,6 +178,7 @@ class CheckpointInfo:
     options: JsonObject
     modalities: tuple[str, ...] = ("caption",)  # what it reads; a file that does not say may have read captions
     clip_weights: str | None = None
+    clip_activation: str | None = None
     longclip_sha256: str | None = None
     longclip_weights: str | None = None
     seed: int = 0

@@ -287,7 +287,7 @@ def _converters() -> list[Row]:
     weights, checkpoints = "fclip.models.convert.weights", "fclip.models.convert.checkpoints"
     options = "fclip.models.convert.options"
     return [
-        Row("openai", f"{weights}:openai", "OpenAI's CLIP", "fclip.config:NoOptions"),
+        Row("openai", f"{weights}:openai", "OpenAI's CLIP", f"{options}:ClipOptions"),
         Row("farl", f"{weights}:farl", "FaRL (CVPR 2022)", "fclip.config:NoOptions"),
         Row("longclip", f"{weights}:longclip", "Long-CLIP (ECCV 2024)", "fclip.config:NoOptions"),
         Row("dfer-clip", f"{checkpoints}:dfer_clip", "a trained DFER-CLIP", f"{options}:PositionOptions"),

@@ -25,6 +25,7 @@ from fclip.catalogue import (
     hub_address,
     listed,
     missing,
+    published,
     weights_folder,
 )
 from fclip.errors import FclipError, one_line
@@ -64,7 +65,7 @@ def provide(names: Iterable[str]) -> None:
 
 def provide_for(info: CheckpointInfo) -> None:
     """See that the frozen weights that a checkpoint was trained on are there; as `provide`."""
-    clip = info.clip if info.clip_weights in (None, "openai") else info.clip_weights
+    clip = published(info.clip) if info.clip_weights in (None, "openai") else info.clip_weights
     provide(name for name in (clip, info.longclip_weights) if name in listed())
 
 

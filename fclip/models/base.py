@@ -106,6 +106,7 @@ class ExpressionModel(nn.Module, ABC):
         self.clip_name = spec.clip.name
         self.clip_sha256 = spec.clip.sha256
         self.clip_weights = spec.clip.weights
+        self.clip_activation = spec.clip.activation
         self.options: dict[str, Any] = asdict(spec.options)
         resize = getattr(spec.options, "resize", Preprocess.resize)
         self.preprocess = preprocess or Preprocess(spec.clip.image_size, spec.clip.mean, spec.clip.std, resize)

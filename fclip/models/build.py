@@ -19,13 +19,14 @@ def create_model(
     frames: int = 16,
     clip_weights: str | Path | None = None,
     longclip_weights: str | Path | None = None,
+    activation: str | None = None,
     **options: Any,
 ) -> ExpressionModel:
     """Build a model: the one constructor of all variants, untrained (adapters at zero) on frozen CLIP weights.
 
     `clip`: tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model with native towers; `classes`: class names in
-    the order of the outputs; `frames`: T; `clip_weights`: see `load_clip`; `options`: the variant's own switches.
-    Raises UsageError for an unknown variant, CLIP model, option or option value.
+    the order of the outputs; `frames`: T; `clip_weights`, `activation`: see `load_clip`; `options`: the variant's own
+    switches. Raises UsageError for an unknown variant, CLIP model, option or option value.
     """
     build = VARIANTS.find(variant)
     names = tuple(classes)
@@ -36,5 +37,5 @@ def create_model(
     values = VARIANTS.make_options(variant, options)
     if clip_weights is None and clip != "tiny":
         clip_weights = getattr(build, "clip_weights", None)
-    loaded = load_clip(clip, clip_weights) if getattr(build, "needs_clip", True) else NO_CLIP
+    loaded = load_clip(clip, clip_weights, activation=activation) if getattr(build, "needs_clip", True) else NO_CLIP
     return cast(ExpressionModel, build(ModelSpec(variant, loaded, names, frames, values, longclip_weights)))

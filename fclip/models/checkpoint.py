@@ -15,6 +15,7 @@ from torch import Tensor
 
 import fclip
 from fclip.errors import FclipError
+from fclip.models.backbone.activation import as_loaded_before
 from fclip.models.base import ExpressionModel
 from fclip.models.build import create_model
 from fclip.models.weights import check_finite
@@ -37,6 +38,7 @@ def model_metadata(model: ExpressionModel) -> dict[str, Any]:
         "clip": model.clip_name,
         "clip_sha256": model.clip_sha256,
         "clip_weights": model.clip_weights,
+        "clip_activation": model.clip_activation,
         "longclip_sha256": model.longclip_sha256,
         "longclip_weights": model.longclip_weights,
         "classes": list(model.classes),
@@ -111,18 +113,36 @@ def load_model(
     state, meta = load_checkpoint(path)
     if classes is not None and list(classes) != meta["classes"]:
         raise FclipError(f"{path}: trained on classes {meta['classes']}, but {list(classes)} are asked for")
-    model = create_model(
-        meta["variant"],
-        meta["clip"],
-        meta["classes"],
-        meta["frames"],
-        clip_weights or _still_there(meta.get("clip_weights")),
-        longclip_weights or _still_there(meta.get("longclip_weights")),
-        **meta["options"],
-    )
+    model = build_from(meta, meta["classes"], clip_weights, longclip_weights)
     check_metadata(model, meta, path)
     model.load_trainable_state(state)
     return model.eval()
+
+
+def build_from(
+    meta: dict[str, Any],
+    classes: Sequence[str],
+    clip_weights: str | Path | None = None,
+    longclip_weights: str | Path | None = None,
+) -> ExpressionModel:
+    """The model of a checkpoint's metadata, for these classes, without the checkpoint's tensors.
+
+    CLIP is made with the activation that it was trained with, whatever its weights say today.
+    """
+    recorded = meta.get("clip_weights")
+    model = create_model(
+        meta["variant"],
+        meta["clip"],
+        classes,
+        meta["frames"],
+        clip_weights or _still_there(recorded),
+        longclip_weights or _still_there(meta.get("longclip_weights")),
+        meta.get("clip_activation") or as_loaded_before(meta["clip"], recorded),
+        **meta["options"],
+    )
+    if "clip_activation" not in meta and (tower := getattr(model, "caption_tower", None)):
+        tower.copy_activation()
+    return model
 
 
 def _still_there(source: str | None) -> str | None:

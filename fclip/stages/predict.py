@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fclip.catalogue import listed
+from fclip.catalogue import listed, published
 from fclip.config import CommonConfig, option
 from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, UsageError
@@ -52,6 +52,7 @@ class Config(CommonConfig):
     classes: tuple[str, ...] = option((), "candidates instead of the run's classes: bored,confused,...")
     clip: str = option("ViT-B-16", "CLIP model where no checkpoint is given")
     clip_weights: str | None = option(None, "tag or file of its weights instead of the default")
+    activation: Literal["gelu", "quickgelu"] | None = option(None, "of a file of weights that does not say it")
     crop: str | None = option(
         None,
         "back end that finds the face, none for face crops; list = show them [as in training; mediapipe, else lite]",
@@ -79,7 +80,7 @@ class Config(CommonConfig):
     def weights(self) -> list[str]:
         """The weights of the things chosen, and of plain CLIP where it answers."""
         plain = self.checkpoint is None and self.classes and self.clip_weights in (None, "openai")
-        return [*super().weights(), *([self.clip] if plain and self.clip in listed() else [])]
+        return [*super().weights(), *([published(self.clip)] if plain and published(self.clip) in listed() else [])]
 
 
 def run(config: Config) -> StageReport:
@@ -145,6 +146,7 @@ def made_by(config: Config, predictor: VideoPredictor) -> Result:
         "variant": predictor.model.variant,
         "clip": predictor.model.clip_name,
         "clip_sha256": predictor.model.clip_sha256 or None,
+        "clip_activation": predictor.model.clip_activation,
         "classes": list(predictor.model.classes),
         "options": {name: getattr(config, name) for name in chosen}
         | {"crop": predictor.samples.cropping.crop, "margin": predictor.samples.cropping.margin},
@@ -172,7 +174,7 @@ def open_predictor(config: Config) -> tuple[VideoPredictor, OpenedModel]:
     checkpoint = config.checkpoint
     if checkpoint is None and not config.classes:
         checkpoint = bundled_run(config.crop or opening.default_detector())
-    opened = opening.open_model(checkpoint, config.classes, config.clip, config.clip_weights)
+    opened = opening.open_model(checkpoint, config.classes, config.clip, config.clip_weights, config.activation)
     options = opening.PredictOptions(config.crop, config.margin, config.backend, config.captions, config.device)
     return opening.open_predictor(opened, options), opened
 

@@ -35,7 +35,7 @@ def test_every_variant_is_registered_under_its_functions_name() -> None:
             {"negativ_word": "less"},
             r"variant star-dagger: unknown option 'negativ_word'; did you mean negative_word\?",
         ),
-        ({"frobnicate": 1}, "unknown option 'frobnicate'; there are: text_adapters"),
+        ({"frobnicate": 1}, "unknown option 'frobnicate'; there are: resize, text_adapters"),
         ({"text_adapters": "all"}, "text_adapters = 'all'; choose one of none, positive, both"),
         ({"scale": "big"}, "variant star-dagger: scale = 'big' is not a valid float"),
         ({"scale": True}, "scale = True is not a valid float"),

@@ -14,7 +14,7 @@ from fclip.errors import FclipError
 from fclip.faces.base import FaceBackend, create_backend, create_detector
 from fclip.models import create_model, load_model
 from fclip.models.base import ExpressionModel
-from fclip.models.checkpoint import find_checkpoint, load_checkpoint, read_info
+from fclip.models.checkpoint import build_from, find_checkpoint, load_checkpoint, read_info
 from fclip.registry import CAPTIONERS, FACE_BACKENDS
 from fclip.seeing.captions import Describer
 from fclip.seeing.preparation import Analysis, Cropping, Description, Preparation
@@ -45,26 +45,23 @@ class OpenedModel:
 
 
 def open_model(
-    checkpoint: Path | None, classes: Sequence[str], clip: str, clip_weights: str | None = None
+    checkpoint: Path | None,
+    classes: Sequence[str],
+    clip: str,
+    clip_weights: str | None = None,
+    activation: str | None = None,
 ) -> OpenedModel:
     """The run's model; with `classes`, its weights on other class names; plain CLIP where there is no checkpoint."""
     if checkpoint is None:
-        return OpenedModel(create_model("base", clip, classes, clip_weights=clip_weights))  # untrained, plain CLIP
+        plain = create_model("base", clip, classes, clip_weights=clip_weights, activation=activation)  # untrained
+        return OpenedModel(plain)
     if not checkpoint.exists():
         raise FclipError(f"{checkpoint}: no such run or checkpoint; train one with: fclip train")
     provide_for(read_info(find_checkpoint(checkpoint)))
     state, meta = load_checkpoint(find_checkpoint(checkpoint))
     if not classes:
         return OpenedModel(load_model(checkpoint), meta)
-    model = create_model(
-        meta["variant"],
-        meta["clip"],
-        classes,
-        meta["frames"],
-        meta["clip_weights"],
-        meta["longclip_weights"],
-        **meta["options"],
-    )
+    model = build_from(meta, classes)
     if not model.open_classes:  # one output for each class of training
         return OpenedModel(load_model(checkpoint, classes=classes), meta)
     model.load_trainable_state(state)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from fclip.catalogue import listed
+from fclip.catalogue import listed, published
 from fclip.config import Config, option, options_of
 from fclip.registry import CLIP, VARIANTS
 
@@ -30,6 +30,9 @@ class TrainOptions(Config):
     )
     clip_weights: str | None = option(
         None, "tag, file or name (FaRL) of CLIP's weights instead of the default", output=True
+    )
+    activation: Literal["gelu", "quickgelu"] | None = option(
+        None, "of the MLPs of CLIP, for a file of weights that does not say what it was trained with", output="given"
     )
     longclip_weights: str | None = option(
         None, "Long-CLIP for captions: LongCLIP-B or a file (else CLIP's positions are stretched)", output=True
@@ -89,7 +92,7 @@ class TrainOptions(Config):
 
     def weights(self) -> list[str]:
         """The weights that the model needs, those of its CLIP among them."""
-        clip = "ViT-B-16" if self.clip == "auto" else self.clip
+        clip = "ViT-B-16" if self.clip == "auto" else published(self.clip)
         clip = clip if clip in listed() else ""
         own = [clip if name == CLIP else name for name in super().weights() if self.clip != "tiny"]
         if self.clip_weights not in (None, "openai"):
@@ -144,6 +147,7 @@ class TrainOptions(Config):
             frames=frames,
             clip_weights=self.clip_weights,
             longclip_weights=self.longclip_weights,
+            activation=self.activation,
             **parse_options(self.set),
         )
 

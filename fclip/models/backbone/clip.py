@@ -1,7 +1,8 @@
 """Loading CLIP by name.
 
-Names: "tiny" (bundled), ViT-B-16, ViT-B-32, ViT-L-14 (OpenAI's, QuickGELU), and open_clip's other models whose
-two towers are open_clip's own transformers; the rest is refused by name, as our own functions compute the blocks.
+Names: "tiny" (bundled), ViT-B-16, ViT-B-32, ViT-L-14 (by default OpenAI's weights), and open_clip's other models whose
+two towers are open_clip's own transformers; the rest is refused by name, as our own functions compute the blocks. The
+activation is the weights' (see activation.py).
 """
 
 from __future__ import annotations
@@ -15,8 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fclip.catalogue import answers, hub_address, listed, require
+from fclip.catalogue import answers, hub_address, listed, published, require
 from fclip.errors import FclipError, UsageError
+from fclip.models.backbone.activation import (
+    FARL_EXTRAS,
+    OPENAI_BUFFERS,
+    OPENAI_NAMES,
+    activation_of,
+    ask,
+    said_by_file,
+    with_activation,
+)
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
 from fclip.models.weights import check_state, read_state_dict, weights_sha256
 
@@ -24,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-OPENAI_NAMES = ("ViT-B-16", "ViT-B-32", "ViT-L-14", "ViT-L-14-336")  # the published weights need QuickGELU
-OPENAI_BUFFERS = {"input_resolution", "context_length", "vocab_size"}  # three scalars in OpenAI's files
-FARL_EXTRAS = ("visual.lm_transformer.", "visual.ln_lm.", "visual.lm_head.", "visual.mask_token")
 CUSTOM_BLOCKS = (
     "block_type",
     "qk_norm",
@@ -43,6 +50,7 @@ class LoadedClip:
     """A CLIP model in float32, eval mode and frozen, with what its input needs.
 
     `weights` is the source (None, "random", a tag or an absolute path); `sha256` is that of the loaded tensors;
+    `activation`: gelu or quickgelu, what its MLPs are made with;
     `tokenizer(texts, context_length=None)` gives int64 ids (N, context), over-long texts cut, end token kept.
     """
 
@@ -54,6 +62,7 @@ class LoadedClip:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: str | None = None
+    activation: str | None = None
 
 
 def _no_tokens(texts: list[str], context_length: int | None = None) -> Tensor:
@@ -63,38 +72,46 @@ def _no_tokens(texts: list[str], context_length: int | None = None) -> Tensor:
 NO_CLIP = LoadedClip("none", None, "", _no_tokens, 0, CLIP_MEAN, CLIP_STD)  # of the variants that are not made from one
 
 
-def load_clip(name: str, weights: str | Path | None = None, seed: int = 0) -> LoadedClip:
-    """Load a CLIP model by name.
+def load_clip(name: str, weights: str | Path | None = None, seed: int = 0, activation: str | None = None) -> LoadedClip:
+    """Load a CLIP model by name; `-quickgelu` at its end, as open_clip names some, says the activation.
 
     `weights`: None = the bundled file of "tiny", else OpenAI's published weights (`fclip fetch ViT-B-16`), of other
     models open_clip's first, which open_clip fetches; "random" = seeded initialisation (tests, benchmarks); one of
     open_clip's tags; a name of fclip.catalogue, as FaRL; or a local file: .safetensors, a plain state dict, FaRL's
-    file. UsageError names the models there are, or why one is refused; FclipError names the weights that are not there,
-    and missing or unexpected tensors.
+    file. `activation`: gelu or quickgelu, of a local file that does not say it. UsageError names the models there are,
+    why one is refused, or asks for the activation; FclipError names the weights that are not there, and missing or
+    unexpected tensors.
     """
     import open_clip  # here, as it takes seconds and not every model needs it
 
     from fclip.models.backbone.tokenizer import clip_tokenizer
 
     config = clip_config(name)
+    listed_as = published(name) if weights in (None, "openai") else str(weights)
     if weights == "random":
+        config = with_activation(config, None, activation, "random weights")
         model = _random_model(config, seed)
     elif name == "tiny" and weights is None:
         model = _model_from_state(config, load_tiny_state(TINY_WEIGHTS), "bundled tiny.safetensors")
-    elif name in OPENAI_NAMES and weights in (None, "openai"):
-        model = _model_from_state(config, _read_clip_state(require(name)), name)
-    elif weights is not None and str(weights) in listed():
-        model = _model_from_state(config, _read_clip_state(require(str(weights))), str(weights))
+    elif listed_as in OPENAI_NAMES or listed_as in listed():
+        config = with_activation(config, "quickgelu", activation, listed_as)  # OpenAI's, or FaRL, trained as they were
+        model = _model_from_state(config, _without_extras(read_state_dict(require(listed_as)), listed_as), listed_as)
     elif weights is None or str(weights) in open_clip.list_pretrained_tags_by_model(name):
-        model, config = _published_model(name, None if weights is None else str(weights), config)
+        model, config = _published_model(name, None if weights is None else str(weights), config, activation)
     else:
-        model = _model_from_state(config, _read_clip_state(weights), str(weights))
+        state = read_state_dict(weights)
+        said = said_by_file(name, config, Path(weights), set(state))
+        if activation is None and said is None:
+            raise ask(weights)
+        config = with_activation(config, said, activation, str(weights))
+        model = _model_from_state(config, _without_extras(state, str(weights)), str(weights))
     model.requires_grad_(False).eval()
     mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
     size = config["vision_cfg"]["image_size"]
     tokenizer = clip_tokenizer(model.context_length)
     sha256 = weights_sha256(model.state_dict())
-    return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), weights_source(weights))
+    source, made_with = weights_source(weights), activation_of(config)
+    return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), source, made_with)
 
 
 def weights_source(weights: str | Path | None) -> str | None:
@@ -147,7 +164,9 @@ def _random_model(config: dict[str, Any], seed: int) -> Any:
         return open_clip.CLIP(**_constructor(config))
 
 
-def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _published_model(
+    name: str, tag: str | None, config: dict[str, Any], activation: str | None
+) -> tuple[Any, dict[str, Any]]:
     """Fetch published weights through open_clip; the tag, not the name, decides between QuickGELU and GELU."""
     import open_clip
 
@@ -155,16 +174,16 @@ def _published_model(name: str, tag: str | None, config: dict[str, Any]) -> tupl
     if not tags:
         raise FclipError(f"open_clip has no published weights for {name}; give a local file as clip_weights")
     tag = tag or ("openai" if "openai" in tags else tags[0])
-    published = open_clip.get_pretrained_cfg(name, tag)
-    quick = bool(published.get("quick_gelu", False))
-    config = {**config, "quick_gelu": quick, **{k: published[k] for k in ("mean", "std") if published.get(k)}}
-    if cached := _cached_by_hub(published.get("hf_hub", "")):
-        return _model_from_state(config, _read_clip_state(cached), f"{name} {tag}"), config
-    place = f"{hub_address()}/{published['hf_hub']}" if published.get("hf_hub") else published["url"]
+    facts = open_clip.get_pretrained_cfg(name, tag)
+    config = with_activation(config, activation_of(facts), activation, f"{name} {tag}")
+    config |= {k: facts[k] for k in ("mean", "std") if facts.get(k)}
+    if cached := _cached_by_hub(facts.get("hf_hub", "")):
+        return _model_from_state(config, _without_extras(read_state_dict(cached), str(cached)), f"{name} {tag}"), config
+    place = f"{hub_address()}/{facts['hf_hub']}" if facts.get("hf_hub") else facts["url"]
     try:
         if not answers(place):
             raise FclipError(f"{place.split('/')[2]} does not answer")
-        model = open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
+        model = open_clip.create_model(name, pretrained=tag, force_quick_gelu=config["quick_gelu"])
     except (RuntimeError, OSError, FclipError) as error:
         reason = str(error).split(". ")[0]
         raise FclipError(
@@ -200,8 +219,7 @@ def _model_from_state(config: dict[str, Any], state: dict[str, Tensor], source: 
     return model
 
 
-def _read_clip_state(path: str | Path) -> dict[str, Tensor]:
-    state = read_state_dict(path)
+def _without_extras(state: dict[str, Tensor], path: str) -> dict[str, Tensor]:
     extras = [k for k in state if k in OPENAI_BUFFERS or k.startswith(FARL_EXTRAS)]
     if extras:
         logger.info("%s: left out %d tensors that are no part of CLIP: %s", path, len(extras), ", ".join(extras[:3]))

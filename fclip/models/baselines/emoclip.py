@@ -58,7 +58,8 @@ class Emoclip(FrozenTowers):
 
     def frozen_encoders(self) -> dict[str, FrozenEncoder]:
         """CLIP's image tower, and its text tower with the projection where captions are the objective."""
-        facts = {"tower": "clip, projected", "clip": self.clip_name, "sha256": self.clip_sha256}
+        facts = {"clip": self.clip_name, "sha256": self.clip_sha256, "activation": self.clip_activation}
+        facts["tower"] = "clip, projected"
         captions = {"captions": FrozenEncoder(self.caption_features, facts)}
         return super().frozen_encoders() | (captions if "caption" in self.modalities else {})
 

@@ -19,6 +19,7 @@ class FrozenTowers(ExpressionModel):
         facts = {
             "clip": self.clip_name,
             "clip_sha256": self.clip_sha256,
+            "activation": self.clip_activation,
             "frames": self.frames,
             "preprocess": asdict(self.preprocess),
         }

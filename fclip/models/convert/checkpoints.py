@@ -128,7 +128,7 @@ def coop(archive: Archive, given: PromptOptions) -> Converted:
     state, ballast = find_state(archive)
     frozen = [k for k in state if k.startswith(("image_encoder.", "text_encoder.")) or k in ("logit_scale", "dtype")]
     prompt = {k.removeprefix("prompt_learner."): t for k, t in state.items() if k not in frozen}
-    clip = load_clip(given.clip or "ViT-B-16", given.clip_weights)
+    clip = load_clip(given.clip or "ViT-B-16", given.clip_weights, activation="quickgelu")
     what = f"{archive.path} as CoOp on {clip.name}"
     shapes = {k: tuple(t.shape) for k, t in clip.model.state_dict().items()}
     meta = {k: t for k, t in prompt.items() if k.startswith("meta_net.")}
@@ -169,6 +169,7 @@ def _metadata(
         "clip": clip,
         "clip_sha256": sha256,
         "clip_weights": weights_source(given.clip_weights),
+        "clip_activation": "quickgelu",  # all were trained on OpenAI's
         "longclip_sha256": None,
         "longclip_weights": None,
         "classes": classes,

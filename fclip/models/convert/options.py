@@ -9,6 +9,15 @@ from fclip.config import option
 
 
 @dataclass(frozen=True)
+class ClipOptions:
+    """Options of CLIP's weights under OpenAI's names."""
+
+    activation: Literal["quickgelu", "gelu"] = option(
+        "quickgelu", "what they were trained with: OpenAI's quickgelu, LAION-2B's and DataComp's gelu"
+    )
+
+
+@dataclass(frozen=True)
 class TrainedOptions:
     """Options of a trained model, whose file may tell neither its classes nor where its CLIP came from."""
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fclip.errors import FclipError
-from fclip.models.backbone.clip import OPENAI_NAMES, clip_config
+from fclip.models.backbone.activation import OPENAI_NAMES
+from fclip.models.backbone.clip import clip_config
 from fclip.models.convert.archive import Archive
 from fclip.models.convert.pickles import StoredTensor
 

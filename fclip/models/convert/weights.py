@@ -7,8 +7,9 @@ import re
 from fclip.config import NoOptions
 from fclip.errors import FclipError
 from fclip.files import resource_json
-from fclip.models.backbone.clip import FARL_EXTRAS, OPENAI_BUFFERS
+from fclip.models.backbone.activation import FARL_EXTRAS, OPENAI_BUFFERS
 from fclip.models.convert.archive import Archive
+from fclip.models.convert.options import ClipOptions
 from fclip.models.convert.source import (
     Converted,
     Shapes,
@@ -28,12 +29,12 @@ AIM_FOURTH = {"T_Adapter_in": "temporal_in"}  # of models with num_tadapter = 2
 AIM_LAYERS = {"D_fc1": "down", "D_fc2": "up"}
 
 
-@register()
-def openai(archive: Archive, options: NoOptions) -> Converted:
+@register(ClipOptions)
+def openai(archive: Archive, options: ClipOptions) -> Converted:
     """OpenAI's CLIP (a TorchScript archive, or its state dict): 302 tensors in their published precision."""
     state, ballast = find_state(archive)
     extras = [name for name in state if name in OPENAI_BUFFERS or name.endswith("attn_mask")]
-    return _clip(archive, state, extras, ballast)
+    return _clip(archive, state, extras, ballast, activation=options.activation)
 
 
 @register()
@@ -53,7 +54,12 @@ def longclip(archive: Archive, options: NoOptions) -> Converted:
 
 
 def _clip(
-    archive: Archive, state: Stored, extras: list[str], ballast: list[str], tables: tuple[str, ...] = ()
+    archive: Archive,
+    state: Stored,
+    extras: list[str],
+    ballast: list[str],
+    tables: tuple[str, ...] = (),
+    activation: str = "quickgelu",
 ) -> Converted:
     """Check a CLIP state dict against the model that its image tower belongs to; `tables` are of 248 rows."""
     kept = {name: tensor for name, tensor in state.items() if name not in extras}
@@ -61,7 +67,7 @@ def _clip(
     shapes = clip_shapes(name)
     shapes.update(dict.fromkeys(tables, (248, shapes["positional_embedding"][1])))
     require(kept, shapes, f"{archive.path} as {name}")
-    return Converted(read(kept), {"clip": name}, sorted(kept), extras + ballast)
+    return Converted(read(kept), {"clip": name, "activation": activation}, sorted(kept), extras + ballast)
 
 
 @register()

@@ -211,7 +211,7 @@ class FineCliper(ExpressionModel):
         stretched = "clip, positions stretched" if text_tower(self.clip).is_clips else "clip"
         tower = "long-clip" if self.longclip_sha256 else stretched
         sha256 = self.longclip_sha256 or self.clip_sha256
-        facts = {"tower": tower, "clip": self.clip_name, "sha256": sha256}
+        facts = {"tower": tower, "clip": self.clip_name, "sha256": sha256, "activation": self.clip_activation}
         return {"captions": FrozenEncoder(self.caption_features, facts)}
 
     def caption_features(self, tokens: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from fclip.catalogue import listed, require
@@ -62,8 +63,9 @@ def encode_label_texts(
 class CaptionTower(nn.Module):
     """The frozen text tower of captions, up to its projection: token ids (B, L), L <= `context`, -> (B, D).
 
-    With Long-CLIP weights it has its own copy of the text tower; without, it is CLIP's own one with the positional
-    table stretched to 248, as Long-CLIP's. A text tower that is not CLIP's (SigLIP's) takes captions at its own length.
+    With Long-CLIP weights it has its own copy of the text tower, made with QuickGELU, as they were trained; without, it
+    is CLIP's own one with the positional table stretched to 248, as Long-CLIP's. A text tower that is not CLIP's
+    (SigLIP's) takes captions at its own length.
     """
 
     def __init__(self, clip: Any, weights: str | Path | None = None) -> None:
@@ -80,6 +82,13 @@ class CaptionTower(nn.Module):
         self.register_buffer("positions", table, persistent=False)
 
     positions: Tensor
+
+    def copy_activation(self) -> None:
+        """Give Long-CLIP's blocks CLIP's activation: as checkpoints were trained that do not say which they had."""
+        if self.own is not None:
+            theirs = text_tower(self._shared[0]).module.transformer.resblocks
+            for own, block in zip(self.own.transformer.resblocks, theirs, strict=True):
+                own.mlp.gelu = block.mlp.gelu
 
     @property
     def tower(self) -> TextTower:
@@ -110,6 +119,8 @@ class LongTextModules(nn.Module):
         modules = text_tower(clip).module
         self.token_embedding = copy.deepcopy(modules.token_embedding)
         self.transformer = copy.deepcopy(modules.transformer)
+        for block in self.transformer.resblocks:
+            block.mlp.gelu = QuickGELU()
         self.ln_final = copy.deepcopy(modules.ln_final)
         self.text_projection = copy.deepcopy(modules.text_projection)
         width = modules.positional_embedding.shape[1]
