@@ -84,13 +84,15 @@ class ExpressionModel(nn.Module, ABC):
     a ModelOutput. The public name of a trainable tensor is its module path (`public_name` may shorten it).
     `modalities` is what it reads of a clip; `explainable` says that `fclip report --explain` can show why it decides;
     `open_classes` that its weights do not belong to the classes of training, so that it can be tested on others;
-    `fits_itself` that it is trained by `fit`, not by gradients; `signal_names` are those of the signals that it reads.
+    `fits_itself` that it is trained by `fit`, not by gradients; `signal_names` are those of the signals that it reads;
+    `caption_context` is how many tokens of a caption.
     """
 
     explainable = False
     open_classes = False
     fits_itself = False
     signal_names: tuple[str, ...] = ()
+    caption_context = 248  # Long-CLIP's
 
     def __init__(
         self,

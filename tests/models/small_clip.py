@@ -44,7 +44,9 @@ add_config(SMALL)
 def build(variant: str = "star-dagger", trained: bool = False, seed: int = 0, **options: Any) -> FineCliper:
     """The variant on the small CLIP; `trained` fills every adapter with noise, as training would."""
     torch.manual_seed(seed)
-    model = create_model(variant, SMALL, CLASSES, FRAMES, **{"clip_weights": "random", **options})
+    model = create_model(
+        variant, classes=CLASSES, frames=FRAMES, **{"clip": SMALL, "clip_weights": "random", **options}
+    )
     if trained:
         with torch.no_grad():
             for parameter in model.adapters.parameters():
@@ -63,7 +65,7 @@ def make_batch(model: FineCliper, clips: int = 2, seed: int = 0, labels: bool = 
     }
     if "caption" in model.modalities:
         texts = ["her eyes widen slowly, and both eyebrows rise", "his lips are pressed together", "she smiles"]
-        batch["captions"] = model.tokenizer([texts[i % 3] for i in range(clips)], context_length=248)
+        batch["captions"] = model.tokenizer([texts[i % 3] for i in range(clips)], context_length=model.caption_context)
     if labels:
         batch["labels"] = torch.arange(clips) % len(model.classes)
     return batch

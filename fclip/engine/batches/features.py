@@ -27,7 +27,7 @@ from fclip.data.storage.shards import need_field, parse_info
 from fclip.data.training.access import PackedClips, View
 from fclip.data.training.loader import ClipLoader
 from fclip.data.training.order import Plan
-from fclip.engine.batches.prepare import CAPTION_CONTEXT, InputPreparer
+from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team
 from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel
@@ -236,7 +236,7 @@ def encode_texts(model: ExpressionModel, texts: dict[str, str]) -> Rows:
     rows: Rows = {}
     for start in range(0, len(names), TEXTS_AT_ONCE):
         chosen = names[start : start + TEXTS_AT_ONCE]
-        tokens = model.tokenizer([texts[name] for name in chosen], context_length=CAPTION_CONTEXT).to(device)
+        tokens = model.tokenizer([texts[name] for name in chosen], context_length=model.caption_context).to(device)
         features = encode(tokens).float().cpu().numpy()
         rows.update(zip(chosen, features[:, None], strict=True))
     return rows

@@ -18,8 +18,6 @@ from fclip.errors import FclipError
 from fclip.faces.maps import landmark_images, parsing_images
 from fclip.models.base import ExpressionModel
 
-CAPTION_CONTEXT = 248  # Long-CLIP's text length
-
 
 class InputPreparer:
     """Prepares batches for one model on one device.
@@ -73,7 +71,7 @@ class InputPreparer:
             result["caption_features"] = torch.stack([batch["caption_features"][i] for i in rows]).to(self.device)
         elif captions is not None:
             texts = [str(captions[i]) for i in rows]
-            result["captions"] = self.tokenizer(texts, context_length=CAPTION_CONTEXT).to(self.device)
+            result["captions"] = self.tokenizer(texts, context_length=self.model.caption_context).to(self.device)
         if batch.get("labels") is not None:
             result["labels"] = self.labels([batch["labels"][i] for i in rows]).to(self.device)
         return result

@@ -27,12 +27,20 @@ class Block(ABC):
         """What the attention reads of x, (..., D)."""
 
     @abstractmethod
+    def weights(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (3*H*d, D) and bias of query, key and value, one below the other."""
+
     def project(self, y: Tensor) -> tuple[Tensor, ...]:
         """Query, key and value of y: (..., D) -> three (..., H*d)."""
+        return F.linear(y, *self.weights()).chunk(3, dim=-1)
 
-    @abstractmethod
     def project_apart(self, query: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Query of `query` (N, 1, D), key and value of y (N, L, D), as in `project`."""
+        weight, bias = self.weights()
+        width = len(weight) // 3
+        q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
+        q = F.linear(query, weight[:width], q_bias)  # (N, 1, H*d)
+        return q, *F.linear(y, weight[width:], kv_bias).chunk(2, dim=-1)
 
     def norm_heads(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Query and key after their own norms, (..., d); most blocks have none."""

@@ -1,19 +1,16 @@
 """Loading CLIP by name.
 
-Names: "tiny" (bundled), ViT-B-16, ViT-B-32, ViT-L-14 (by default OpenAI's weights), and open_clip's other models whose
-two towers are open_clip's own transformers; the rest is refused by name, as our own functions compute the blocks. The
-activation is the weights' (see activation.py).
+Names: "tiny" (bundled), ViT-B-16, ViT-B-32, ViT-L-14 (by default OpenAI's weights), and open_clip's others; CoCa and
+text towers of Hugging Face are refused by name. The activation is the weights' (see activation.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fclip.catalogue import answers, hub_address, listed, published, require
@@ -27,22 +24,14 @@ from fclip.models.backbone.activation import (
     said_by_file,
     with_activation,
 )
+from fclip.models.backbone.building import image_size_of, model_from_state, random_model, refusal
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
-from fclip.models.weights import check_state, read_state_dict, weights_sha256
+from fclip.models.weights import read_state_dict, weights_sha256
 
 logger = logging.getLogger(__name__)
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-CUSTOM_BLOCKS = (
-    "block_type",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-)  # options of open_clip that change what a block computes
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class LoadedClip:
     name: str
     model: Any
     sha256: str
-    tokenizer: Callable[..., Tensor]
+    tokenizer: Any
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -84,18 +73,18 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0, activ
     """
     import open_clip  # here, as it takes seconds and not every model needs it
 
-    from fclip.models.backbone.tokenizer import clip_tokenizer
+    from fclip.models.backbone.tokenizer import tower_tokenizer
 
     config = clip_config(name)
     listed_as = published(name) if weights in (None, "openai") else str(weights)
     if weights == "random":
         config = with_activation(config, None, activation, "random weights")
-        model = _random_model(config, seed)
+        model = random_model(config, seed)
     elif name == "tiny" and weights is None:
-        model = _model_from_state(config, load_tiny_state(TINY_WEIGHTS), "bundled tiny.safetensors")
+        model = model_from_state(config, load_tiny_state(TINY_WEIGHTS), "bundled tiny.safetensors")
     elif listed_as in OPENAI_NAMES or listed_as in listed():
         config = with_activation(config, "quickgelu", activation, listed_as)  # OpenAI's, or FaRL, trained as they were
-        model = _model_from_state(config, _without_extras(read_state_dict(require(listed_as)), listed_as), listed_as)
+        model = model_from_state(config, _without_extras(read_state_dict(require(listed_as)), listed_as), listed_as)
     elif weights is None or str(weights) in open_clip.list_pretrained_tags_by_model(name):
         model, config = _published_model(name, None if weights is None else str(weights), config, activation)
     else:
@@ -104,11 +93,11 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0, activ
         if activation is None and said is None:
             raise ask(weights)
         config = with_activation(config, said, activation, str(weights))
-        model = _model_from_state(config, _without_extras(state, str(weights)), str(weights))
+        model = model_from_state(config, _without_extras(state, str(weights)), str(weights))
     model.requires_grad_(False).eval()
     mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
-    size = config["vision_cfg"]["image_size"]
-    tokenizer = clip_tokenizer(model.context_length)
+    size = image_size_of(model.visual, config)
+    tokenizer = tower_tokenizer(name, config["text_cfg"], model.context_length)
     sha256 = weights_sha256(model.state_dict())
     source, made_with = weights_source(weights), activation_of(config)
     return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), source, made_with)
@@ -120,7 +109,7 @@ def weights_source(weights: str | Path | None) -> str | None:
 
 
 def clip_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of `name`; UsageError if unknown or if its towers are not open_clip's own."""
+    """open_clip's configuration of `name`; UsageError if unknown or if it cannot be used."""
     if name == "tiny":
         return tiny_config()
     import open_clip
@@ -133,35 +122,6 @@ def clip_config(name: str) -> dict[str, Any]:
     if reason := refusal(config):
         raise UsageError(f"CLIP model {name!r} cannot be used: {reason}")
     return dict(config)
-
-
-def refusal(config: dict[str, Any]) -> str | None:
-    """Why a model of this configuration cannot be used, or None. Looked up before any weight is built."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    reasons = [
-        (vision.get("timm_model_name"), "its image tower is timm's {}, not open_clip's ViT"),
-        (isinstance(vision.get("layers"), list), "its image tower is a ResNet, not a ViT"),
-        (vision.get("attentional_pool"), "its image tower ends in attention pooling"),
-        (vision.get("pool_type", "tok") != "tok", "its image tower does not read the class token"),
-        (vision.get("patch_dropout"), "its image tower drops patches"),
-        (isinstance(vision.get("image_size"), list), "its images are not square"),
-        (text.get("hf_model_name"), "its text tower is {}, not open_clip's"),
-        (text.get("hf_tokenizer_name"), "its tokenizer is {}, not CLIP's"),
-        (config.get("custom_text") or config.get("multimodal_cfg"), "it is not a plain CLIP of two towers"),
-        (text.get("embed_cls") or text.get("no_causal_mask"), "its text tower is not causal"),
-        (text.get("pool_type", "argmax") != "argmax", "its text tower does not read the end token"),
-        (text.get("proj_type", "linear") != "linear" or text.get("proj_bias"), "its text projection is not a matrix"),
-    ]
-    reasons += [(tower.get(key), f"its blocks use {key}") for tower in (vision, text) for key in CUSTOM_BLOCKS]
-    return next((reason.format(value) for value, reason in reasons if value), None)
-
-
-def _random_model(config: dict[str, Any], seed: int) -> Any:
-    import open_clip
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return open_clip.CLIP(**_constructor(config))
 
 
 def _published_model(
@@ -178,7 +138,7 @@ def _published_model(
     config = with_activation(config, activation_of(facts), activation, f"{name} {tag}")
     config |= {k: facts[k] for k in ("mean", "std") if facts.get(k)}
     if cached := _cached_by_hub(facts.get("hf_hub", "")):
-        return _model_from_state(config, _without_extras(read_state_dict(cached), str(cached)), f"{name} {tag}"), config
+        return model_from_state(config, _without_extras(read_state_dict(cached), str(cached)), f"{name} {tag}"), config
     place = f"{hub_address()}/{facts['hf_hub']}" if facts.get("hf_hub") else facts["url"]
     try:
         if not answers(place):
@@ -206,25 +166,8 @@ def _cached_by_hub(source: str) -> Path | None:
     return None
 
 
-def _model_from_state(config: dict[str, Any], state: dict[str, Tensor], source: str) -> Any:
-    """Build the model without initialising it and fill it, strictly, with `state`."""
-    import open_clip
-
-    with torch.device("meta"):
-        model = open_clip.CLIP(**_constructor(config))
-    check_state(state, model.state_dict(), f"CLIP weights {source}")
-    model = model.to_empty(device="cpu")
-    model.load_state_dict(state)
-    model.attn_mask.fill_(float("-inf")).triu_(1)  # not part of the state dict
-    return model
-
-
 def _without_extras(state: dict[str, Tensor], path: str) -> dict[str, Tensor]:
     extras = [k for k in state if k in OPENAI_BUFFERS or k.startswith(FARL_EXTRAS)]
     if extras:
         logger.info("%s: left out %d tensors that are no part of CLIP: %s", path, len(extras), ", ".join(extras[:3]))
     return {k: v.float() for k, v in state.items() if k not in extras}
-
-
-def _constructor(config: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")}

@@ -9,15 +9,31 @@ from torch import Tensor
 
 from fclip.errors import UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
-from fclip.models.backbone.native import NativeImageTower, TextTower
+from fclip.models.backbone.native import NativeImageTower
+from fclip.models.backbone.texts import TextTower
 from fclip.models.backbone.towers import ImageTower, project
 
 
 def image_tower(visual: Any) -> ImageTower:
     """The view on an image tower; UsageError if it is not a vision transformer whose blocks are known."""
+    if reason := tower_refusal(visual):
+        raise UsageError(f"adapters need an image tower of known transformer blocks: {reason}")
     if hasattr(visual, "transformer"):
         return NativeImageTower(visual)
-    raise UsageError(f"the image tower {type(visual).__name__} is not a vision transformer")
+    from fclip.models.backbone.timm_vit import TimmImageTower
+
+    return TimmImageTower(visual)
+
+
+def tower_refusal(visual: Any) -> str | None:
+    """Why adapters cannot stand in an image tower, so that it can only be used as it is; None where they can."""
+    if hasattr(visual, "transformer"):
+        return None
+    if not hasattr(visual, "trunk"):
+        return "this one is a ResNet" if type(visual).__name__ == "ModifiedResNet" else f"not {type(visual).__name__}"
+    from fclip.models.backbone.timm_vit import trunk_refusal
+
+    return trunk_refusal(visual)
 
 
 def text_tower(clip: Any) -> TextTower:
@@ -32,7 +48,13 @@ def joint_width(clip: Any) -> int:
 
 
 def encode_frames(visual: Any, images: Tensor) -> Tensor:
-    """Image features, not normalised: (N, 3, H, W) -> (N, E). Equal to `visual(images)`; last block for one token."""
+    """Image features, not normalised: (N, 3, H, W) -> (N, E). Equal to `visual(images)`.
+
+    Where one token is read, the last block computes no other; a tower of other blocks computes what it computes.
+    """
+    if tower_refusal(visual):
+        features: Tensor = visual(images)
+        return features
     tower = image_tower(visual)
     x = tower.enter(tower.embed(images))
     *blocks, last = tower.blocks

@@ -1,4 +1,4 @@
-"""open_clip's own transformers, of images and of texts: CLIP's blocks, and what stands before and after them."""
+"""open_clip's own vision transformer, and the block of its transformers of images and of texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fclip.models.backbone.attention import Block, plain_block, readout_block
-from fclip.models.backbone.towers import ImageTower, project, starting_projection
+from fclip.models.backbone.attention import Block
+from fclip.models.backbone.towers import ImageTower
 
 
 class NativeBlock(Block):
@@ -22,14 +22,8 @@ class NativeBlock(Block):
     def norm_1(self, x: Tensor) -> Tensor:
         return self.block.ln_1(x)
 
-    def project(self, y: Tensor) -> tuple[Tensor, ...]:
-        return F.linear(y, self.attn.in_proj_weight, self.attn.in_proj_bias).chunk(3, dim=-1)
-
-    def project_apart(self, query: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        width = y.shape[-1]
-        weight, bias = self.attn.in_proj_weight, self.attn.in_proj_bias
-        q = F.linear(query, weight[:width], bias[:width])  # (N, 1, D)
-        return q, *F.linear(y, weight[width:], bias[width:]).chunk(2, dim=-1)
+    def weights(self) -> tuple[Tensor, Tensor | None]:
+        return self.attn.in_proj_weight, self.attn.in_proj_bias
 
     def merge(self, heads: Tensor) -> Tensor:
         return self.block.ls_1(F.linear(heads, self.attn.out_proj.weight, self.attn.out_proj.bias))
@@ -70,62 +64,3 @@ class NativeImageTower(ImageTower):
         if self.visual.final_ln_after_pool:
             return self.visual.ln_post(x[:, 1:].mean(dim=1))
         return self.visual.ln_post(x[:, 1:]).mean(dim=1)
-
-
-class TextTower:
-    """open_clip's text transformer: `read(blocks(embed(tokens))) @ projection + bias`, causal or not.
-
-    The weights are CLIP's own attributes, or those of its `text` (CustomTextCLIP), under the same names.
-    """
-
-    def __init__(self, clip: Any) -> None:
-        self.module = module = getattr(clip, "text", clip)
-        self.blocks = [NativeBlock(block) for block in module.transformer.resblocks]
-        self.positions: Tensor = module.positional_embedding  # (context, D)
-        self.context, self.width = self.positions.shape
-        self.causal = getattr(module, "attn_mask", True) is not None
-        self.pool = getattr(module, "text_pool_type", getattr(module, "pool_type", "argmax"))
-        self.end_id: int = getattr(module, "text_eos_id", getattr(module, "eos_id", -1))
-        projection = module.text_projection
-        linear = isinstance(projection, torch.nn.Linear)
-        self.projection: Tensor | None = projection.weight.T if linear else projection  # (D, E)
-        self.bias: Tensor | None = projection.bias if linear else None
-
-    @property
-    def is_clips(self) -> bool:
-        """Whether it has the form of OpenAI's: causal, 77 positions, read at the end token."""
-        return self.causal and self.pool == "argmax" and self.context == 77
-
-    def end(self, tokens: Tensor) -> Tensor:
-        """Which token is read of each text: ids (N, L) -> (N,). CLIP's end token is the largest id."""
-        if self.pool == "last":
-            return torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
-        return (tokens if self.pool == "argmax" else tokens.eq(self.end_id).int()).argmax(dim=-1)
-
-    def cut(self, tokens: Tensor) -> Tensor:
-        """The tokens that need to be computed (N, l): where attention is causal, up to the last that is read."""
-        return tokens[:, : int(self.end(tokens).max()) + 1] if self.causal else tokens
-
-    def embed(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Token embeddings with positions, (N, L) -> (N, L, D)."""
-        table = self.positions if positions is None else positions
-        return self.module.token_embedding(tokens) + table[: tokens.shape[1]]
-
-    def mask(self, end: Tensor, length: int) -> Tensor | None:
-        """Where the token that is read may look, (N,) -> (N, L) bool; None: everywhere."""
-        return torch.arange(length, device=end.device) <= end[:, None] if self.causal else None
-
-    def encode(self, x: Tensor, end: Tensor) -> Tensor:
-        """The blocks and the last norm for the token that is read: x (N, L, D) of `embed`, end (N,) -> (N, D)."""
-        *blocks, last = self.blocks
-        for block in blocks:
-            x = plain_block(block, x, causal=self.causal)
-        return self.module.ln_final(readout_block(last, x, end, self.mask(end, x.shape[1])))
-
-    def trainable_projection(self) -> Tensor:
-        """What h_F starts from (D, E): the tower's projection, or the identity where it has none."""
-        return starting_projection(self.projection, self.width)
-
-    def project(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., E)."""
-        return project(x, self.projection, self.bias)

@@ -34,6 +34,7 @@ class Emoclip(FrozenTowers):
         options: EmoclipOptions = spec.options
         modalities = ("frames", "caption") if options.objective == "captions" else ("frames",)
         super().__init__(spec, modalities)
+        self.caption_context = text_tower(self.clip).context
         self.temporal = TemporalTransformer(
             joint_width(self.clip),
             self.positions,

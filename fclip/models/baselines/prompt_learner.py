@@ -18,7 +18,7 @@ from fclip.models.baselines.options import TextPosition
 
 
 def place_context(
-    tokenizer: Callable[..., Tensor],
+    tokenizer: Any,
     texts: Sequence[str],
     context: int,
     position: TextPosition,
@@ -31,25 +31,21 @@ def place_context(
     full stop) comes last. Raises FclipError for a text that does not fit into `length` tokens.
     """
     before = {"end": context, "middle": context // 2, "front": 0}[position]
-    (start, placeholder, end), tail = _ids(tokenizer, "X"), _ids(tokenizer, ending)[1:-1]
-    ids = torch.zeros(len(texts), length, dtype=torch.long)
+    opening, closing, pad = tokenizer.frame
+    placeholder, tail = tokenizer.words("X")[0], tokenizer.words(ending)
+    ids = torch.full((len(texts), length), pad, dtype=torch.long)
     slots = torch.zeros(len(texts), context, dtype=torch.long)
     for row, text in enumerate(texts):
-        words = _ids(tokenizer, text)[1:-1]
+        words = tokenizer.words(text)
         hidden = [placeholder] * context
-        prompt = [start, *hidden[:before], *words, *hidden[before:], *tail, end]
+        prompt = [*opening, *hidden[:before], *words, *hidden[before:], *tail, *closing]
         if len(prompt) > length:
             raise FclipError(f"prompt {text[:40]!r}... has {len(prompt)} tokens, {length} fit; shorten text or context")
         ids[row, : len(prompt)] = torch.tensor(prompt)
-        after = [1 + len(words) + k for k in range(before, context)]
-        slots[row] = torch.tensor([1 + k for k in range(before)] + after)
+        start = len(opening)
+        after = [start + len(words) + k for k in range(before, context)]
+        slots[row] = torch.tensor([start + k for k in range(before)] + after)
     return ids, slots
-
-
-def _ids(tokenizer: Callable[..., Tensor], text: str) -> list[int]:
-    """Ids of one text with start and end token, without padding, however long it is."""
-    ids = tokenizer([text], 4 * len(text) + 8)[0].tolist()
-    return ids[: ids.index(max(ids)) + 1]
 
 
 class PromptLearner(nn.Module):
@@ -65,7 +61,7 @@ class PromptLearner(nn.Module):
     def __init__(
         self,
         clip: Any,
-        tokenizer: Callable[..., Tensor],
+        tokenizer: Any,
         texts: Sequence[str],
         context: int,
         class_specific: bool = False,
@@ -80,7 +76,7 @@ class PromptLearner(nn.Module):
         self.register_buffer("slots", slots, persistent=False)
         values = torch.randn(len(texts) if class_specific else 1, context, tower.width) * 0.02
         if init:
-            words = _ids(tokenizer, init)[1:-1]
+            words = tokenizer.words(init)
             if len(words) != context:
                 raise UsageError(f"context of {context} vectors cannot start from the {len(words)} tokens of {init!r}")
             values[:] = tower.module.token_embedding.weight.detach()[words]

@@ -75,6 +75,8 @@ class FineCliper(ExpressionModel):
         tokens = self.tokenizer([text for texts in self.prompts.values() for text in texts])  # (P*C, L)
         self.register_buffer("label_tokens", text_tower(self.clip).cut(tokens), persistent=False)
         self.caption_tower = CaptionTower(self.clip, spec.longclip_weights) if "caption" in self.modalities else None
+        if self.caption_tower is not None:
+            self.caption_context = self.caption_tower.context
         self.longclip_weights = weights_source(spec.longclip_weights)
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
         self.adapters: Any = self._build_adapters()

@@ -15,7 +15,7 @@ from fclip.catalogue import listed, require
 from fclip.errors import FclipError, UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
 from fclip.models.backbone.encode import text_tower
-from fclip.models.backbone.native import TextTower
+from fclip.models.backbone.texts import TextTower
 from fclip.models.finecliper.adapters import Adapter
 from fclip.models.weights import check_state, read_state_dict, weights_sha256
 
