@@ -24,7 +24,7 @@ def create_model(
 ) -> ExpressionModel:
     """Build a model: the one constructor of all variants, untrained (adapters at zero) on frozen CLIP weights.
 
-    `clip`: tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model with native towers; `classes`: class names in
+    `clip`: tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model; `classes`: class names in
     the order of the outputs; `frames`: T; `clip_weights`, `activation`: see `load_clip`; `options`: the variant's own
     switches. Raises UsageError for an unknown variant, CLIP model, option or option value.
     """

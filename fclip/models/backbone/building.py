@@ -44,6 +44,27 @@ def refusal(config: dict[str, Any]) -> str | None:
     return next((reason.format(value) for value, reason in reasons if value), None)
 
 
+def tower_refusal(visual: Any) -> str | None:
+    """Why adapters cannot stand in an image tower, so that it can only be used as it is; None where they can."""
+    if hasattr(visual, "transformer"):
+        return None
+    if not hasattr(visual, "trunk"):
+        return "it is a ResNet, not a vision transformer"
+    from timm.layers import AttentionPoolLatent
+
+    from fclip.models.backbone.timm_vit import ATTENTIONS, BLOCKS, TRUNKS, projections
+
+    trunk = visual.trunk
+    if type(trunk) not in TRUNKS:
+        return f"it is timm's {type(trunk).__name__}, not a vision transformer of blocks that are known"
+    block, pool, found = trunk.blocks[0], trunk.attn_pool, projections(visual)
+    if type(block) not in BLOCKS or type(block.attn) not in ATTENTIONS or block.attn.gate is not None:
+        return f"its blocks are timm's {type(block).__name__}, in which adapters cannot stand"
+    if not isinstance(pool, AttentionPoolLatent | None):
+        return f"its pooling is timm's {type(pool).__name__}"
+    return "its projection is not one matrix" if [type(each) for each in found] not in ([], [torch.nn.Linear]) else None
+
+
 def construct(config: dict[str, Any]) -> Any:
     """open_clip's model of a configuration, initialised by open_clip, without published weights."""
     import open_clip

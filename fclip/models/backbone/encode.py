@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fclip.errors import UsageError
 from fclip.models.backbone.attention import plain_block, readout_block
+from fclip.models.backbone.building import tower_refusal
 from fclip.models.backbone.native import NativeImageTower
 from fclip.models.backbone.texts import TextTower
 from fclip.models.backbone.towers import ImageTower, project
@@ -17,23 +18,12 @@ from fclip.models.backbone.towers import ImageTower, project
 def image_tower(visual: Any) -> ImageTower:
     """The view on an image tower; UsageError if it is not a vision transformer whose blocks are known."""
     if reason := tower_refusal(visual):
-        raise UsageError(f"adapters need an image tower of known transformer blocks: {reason}")
+        raise UsageError(f"adapters cannot stand in this image tower: {reason}")
     if hasattr(visual, "transformer"):
         return NativeImageTower(visual)
     from fclip.models.backbone.timm_vit import TimmImageTower
 
     return TimmImageTower(visual)
-
-
-def tower_refusal(visual: Any) -> str | None:
-    """Why adapters cannot stand in an image tower, so that it can only be used as it is; None where they can."""
-    if hasattr(visual, "transformer"):
-        return None
-    if not hasattr(visual, "trunk"):
-        return "this one is a ResNet" if type(visual).__name__ == "ModifiedResNet" else f"not {type(visual).__name__}"
-    from fclip.models.backbone.timm_vit import trunk_refusal
-
-    return trunk_refusal(visual)
 
 
 def text_tower(clip: Any) -> TextTower:

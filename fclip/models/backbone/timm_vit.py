@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 import torch
-from timm.layers import Attention, AttentionPoolLatent, AttentionRope, apply_rot_embed_cat
+from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -20,27 +20,13 @@ from fclip.models.backbone import attention
 from fclip.models.backbone.attention import softmax_weights, split_heads
 from fclip.models.backbone.towers import ImageTower
 
+TRUNKS = (VisionTransformer, Eva)
 BLOCKS = {Block: False, EvaBlock: False, EvaBlockPostNorm: True}  # whether the norms end the branches
 ATTENTIONS = (Attention, EvaAttention, AttentionRope)
 PASSES = (nn.Identity, nn.Dropout)
 
 
-def trunk_refusal(visual: Any) -> str | None:
-    """Why the trunk of open_clip's TimmModel is no sequence of known blocks, or None."""
-    trunk = visual.trunk
-    if type(trunk) not in (VisionTransformer, Eva):
-        return f"timm's {type(trunk).__name__} is not a vision transformer"
-    block = trunk.blocks[0]
-    if type(block) not in BLOCKS or type(block.attn) not in ATTENTIONS or block.attn.gate is not None:
-        return f"timm's {type(block).__name__} is not a block that adapters can stand in"
-    if not isinstance(trunk.attn_pool, AttentionPoolLatent | None):
-        return f"its pooling is timm's {type(trunk.attn_pool).__name__}"
-    if len(found := _projections(visual)) > 1 or not all(isinstance(module, nn.Linear) for module in found):
-        return "its projection is not one matrix"
-    return None
-
-
-def _projections(visual: Any) -> list[Any]:
+def projections(visual: Any) -> list[Any]:
     """What stands between the pooled tokens and the feature."""
     return [module for module in (visual.trunk.head, *visual.head) if type(module) not in PASSES]
 
@@ -56,18 +42,15 @@ class TimmBlock(attention.Block):
         return x if self.norms_end else self.block.norm1(x)
 
     def weights(self) -> tuple[Tensor, Tensor | None]:
-        attn = self.attn
-        if getattr(attn, "q_bias", None) is not None:
-            return attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-        return attn.qkv.weight, attn.qkv.bias
+        attn, q = self.attn, getattr(self.attn, "q_bias", None)
+        return attn.qkv.weight, attn.qkv.bias if q is None else torch.cat([q, attn.k_bias, attn.v_bias])
 
     def project(self, y: Tensor) -> tuple[Tensor, ...]:
-        return super().project(y) if self.attn.qkv is not None else self._project(y, y)
+        return self.project_apart(y, y) if self.attn.qkv is None else super().project(y)
 
     def project_apart(self, query: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        return super().project_apart(query, y) if self.attn.qkv is not None else self._project(query, y)
-
-    def _project(self, query: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        if self.attn.qkv is not None:
+            return super().project_apart(query, y)
         return self.attn.q_proj(query), self.attn.k_proj(y), self.attn.v_proj(y)
 
     def norm_heads(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +90,7 @@ class TimmImageTower(ImageTower):
         mixed = getattr(trunk, "rope_mixed", False)
         self.blocks = [TimmBlock(b, turned[j] if mixed else turned) for j, b in enumerate(trunk.blocks)]
         self.reads_class = trunk.global_pool == "token" and trunk.attn_pool is None
-        linear = next(iter(_projections(visual)), None)
+        linear = next(iter(projections(visual)), None)
         self.projection, self.bias = (None, None) if linear is None else (linear.weight.T, linear.bias)
 
     def embed(self, images: Tensor) -> Tensor:

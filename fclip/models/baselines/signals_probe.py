@@ -13,6 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn import functional
 
+from fclip.models.backbone.encode import joint_width
 from fclip.models.base import ModelOutput, ModelSpec
 from fclip.models.baselines.frozen import FrozenTowers
 from fclip.models.baselines.options import SignalsOptions
@@ -24,7 +25,7 @@ class SignalsProbe(Signals, FrozenTowers):
     """`signals` with the normalised frame features, averaged over the frames with a face, as E further features."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        extra = spec.clip.model.visual.proj.shape[1]
+        extra = joint_width(spec.clip.model)
         super().__init__(spec, ("frames", "signals"), None, extra)
 
     def read_extra(self, batch: dict[str, Tensor]) -> Tensor:
