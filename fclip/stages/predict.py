@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +22,8 @@ from fclip.runner.progress import progress_bar
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from fclip.engine.predict.opening import OpenedModel
     from fclip.engine.predict.windows import Prediction, VideoPredictor
 
@@ -74,7 +78,7 @@ class Config(CommonConfig):
     format: Literal["text", "json", "csv"] = option("text", "what to print (--json is the whole report)")
     out: Path | None = option(None, "also write the predictions to this .json, .jsonl or .csv file")
     render: Path | None = option(
-        None, "write the video with boxes, landmarks, probabilities and timeline; of several videos, into this folder"
+        None, "write the video with faces, labels, timeline and its sound; of several videos, into this folder"
     )
 
     def weights(self) -> list[str]:
@@ -103,21 +107,21 @@ def run(config: Config) -> StageReport:
     predictor, opened = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []
-    with progress_bar(len(sources), "predict", "video", len(sources) > 1) as bar:
-        for index, source in enumerate(sources):
-            try:
-                with fetched(source) as path:
-                    windows = predict_video(predictor, path, config)
-                    results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
-                    report.counts["videos"] += 1
-                    if config.render:
-                        render(predictor, config, path, windows, drawn[index])
-                        report.lines.append(f"rendered: {drawn[index]}")
-            except ClipFailure as failure:
-                results.append({"video": str(source), "error": str(failure)})
-                report.counts["failed"] += 1
-                report.exit_code = 1
-            bar.update()
+    for index, source in enumerate(sources):
+        name = f"predict {index + 1} of {len(sources)}" if len(sources) > 1 else "predict"
+        try:
+            with fetched(source) as path, _seconds_bar(path, name, bool(config.render)) as bar:
+                windows = predict_video(predictor, path, config, partial(_show, bar, 0.0))
+                results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
+                report.counts["videos"] += 1
+                if config.render:
+                    render(predictor, config, path, windows, drawn[index], partial(_show, bar, bar.total / 2))
+                    report.lines.append(f"rendered: {drawn[index]}")
+                _tell_speed(source, predictor, windows[-1].end)
+        except ClipFailure as failure:
+            results.append({"video": str(source), "error": str(failure)})
+            report.counts["failed"] += 1
+            report.exit_code = 1
     notes = [basis(opened.meta, config.checkpoint, config.classes, config.clip), *opened.remarks]
     report.values |= {"basis": notes[0], "remarks": opened.remarks}
     made = made_by(config, predictor)
@@ -133,6 +137,29 @@ def run(config: Config) -> StageReport:
         _write(config.out, results)
         report.out = config.out
     return report
+
+
+def _seconds_bar(source: Path, name: str, drawn: bool) -> tqdm[Any]:
+    """A bar over the seconds of a video, twice where it is read again to be drawn; ClipFailure as reading it."""
+    from fclip.data.media.video import open_source
+
+    video = open_source(source)
+    seconds = video.timeline.end
+    video.close()
+    return progress_bar((2 if drawn else 1) * max(ceil(seconds), 1), name, "second")
+
+
+def _show(bar: tqdm[Any], before: float, second: float) -> None:
+    """Move a bar to a second of its video."""
+    bar.update(max(min(int(before + second), bar.total) - bar.n, 0))
+
+
+def _tell_speed(source: Path | str, predictor: VideoPredictor, seconds: float) -> None:
+    """With -v: how fast a video was, and where the time went."""
+    spent = sum(predictor.spent.seconds.values())
+    speed = f"{seconds:.1f} s of video in {spent:.1f} s, {seconds / max(spent, 1e-9):.1f} times as fast as it plays"
+    log.info("%s: %s: %s", source, speed, predictor.spent.line())
+    predictor.spent.seconds.clear()
 
 
 def made_by(config: Config, predictor: VideoPredictor) -> Result:
@@ -179,12 +206,17 @@ def open_predictor(config: Config) -> tuple[VideoPredictor, OpenedModel]:
     return opening.open_predictor(opened, options), opened
 
 
-def predict_video(predictor: VideoPredictor, source: Path, config: Config) -> list[Prediction]:
-    """The windows of a video; ClipFailure when none of them has a face."""
+def predict_video(
+    predictor: VideoPredictor, source: Path, config: Config, on_second: Callable[[float], None] = lambda second: None
+) -> list[Prediction]:
+    """The windows of a video; ClipFailure when none of them has a face. `on_second` is told how far it is."""
     from fclip.engine.predict.windows import WindowOptions
 
     options = WindowOptions(config.window, config.stride, config.smooth, config.all_faces)
-    windows = list(predictor.windows(source, options))
+    windows = []
+    for window in predictor.windows(source, options):
+        windows.append(window)
+        on_second(window.end)
     if not any(window.face for window in windows):
         raise ClipFailure(f"{source}: {windows[0].error if windows else 'no frame could be decoded'}")
     return windows
@@ -220,21 +252,22 @@ def summarise_video(
     return result | {"windows": rows}
 
 
-def render(predictor: VideoPredictor, config: Config, source: Path, windows: Sequence[Prediction], out: Path) -> None:
+def render(
+    predictor: VideoPredictor,
+    config: Config,
+    source: Path,
+    windows: Sequence[Prediction],
+    out: Path,
+    on_second: Callable[[float], None],
+) -> None:
     """Write the annotated video: boxes, landmarks, probabilities at the time, and their timeline."""
-    from fclip.data.media.video import open_source, write_video
     from fclip.faces.base import create_backend
-    from fclip.report.video.annotate import draw_frames
+    from fclip.report.video.annotate import render_video
 
     samples = predictor.samples
     detector = samples.cropping.crop
     faces = samples.faces or create_backend(config.backend or ("lite" if detector == "none" else detector))
-
-    video = open_source(source)
-    fps, seconds = min(max(video.timeline.fps, 1.0), 60.0), video.timeline.end
-    video.close()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_video(out, draw_frames(predictor, faces, source, windows, seconds), fps)
+    render_video(predictor, faces, source, windows, out, on_second)
 
 
 def format_results(results: list[Result], kind: str) -> list[str]:

@@ -97,6 +97,14 @@ def test_render_draws_every_frame(trained, clip, tmp_path):
     assert 50 < changed.any(-1).sum() < height * width / 4, "box and landmarks are drawn, and little else"
 
 
+def test_speed_and_where_the_time_goes_are_told(trained, clip, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run(trained, clip, render=tmp_path / "out.mp4")
+    (line,) = [record.getMessage() for record in caplog.records if "times as fast" in record.getMessage()]
+    for part in ("reading and faces", "model", "landmarks to draw", "drawing", "encoding"):
+        assert f" {part} " in line
+
+
 def test_wrong_use_is_refused(trained, clip, tmp_path):
     other = tmp_path / "other.mp4"
     other.write_bytes(clip.read_bytes())

@@ -6,7 +6,9 @@ the frames asked for, never the video.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +24,9 @@ from fclip.data.media.sampling import SamplingPlan, Timeline
 from fclip.errors import ClipFailure, FclipError
 from fclip.files import atomic_write
 
+log = logging.getLogger(__name__)
+CLOCK = 90_000  # ticks a second of the times that are written
+KEPT = ("aac", "mp3", "mp3float")  # sound that an .mp4 file takes as it is
 _MAX_BYTES = 4 << 30  # of the frames of one clip
 
 
@@ -183,25 +188,115 @@ def iter_frames(source: Path | str, size: Size = None) -> Iterator[tuple[float, 
         video.close()
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, quality: int = 20) -> int:
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    quality: int = 20,
+    times: Sequence[float] | None = None,
+    sound: Path | None = None,
+) -> int:
     """Write uint8 RGB frames (H, W, 3) as an H.264 .mp4 file and return their number.
 
     The file appears whole or not at all; the same frames give the same bytes. `quality` is x264's constant rate factor
     (lower is better). Odd sides lose nothing: the last row or column is doubled, as 4:2:0 video needs even ones.
+    times: the seconds of each frame, where they do not follow from `fps`; a list that may grow while frames are made.
+    sound: a file whose first sound track is taken over, from its first frame on.
     """
-    count = 0
-    with atomic_write(path) as partial, av.open(f"file:{partial}", "w", format="mp4") as container:
+    count, last = 0, -1
+    with (
+        atomic_write(path) as partial,
+        av.open(f"file:{partial}", "w", format="mp4") as container,
+        closing(_Sound(container, sound)) as track,
+    ):
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt = "yuv420p"
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, CLOCK)
         # x264's macroblock tree gives other bytes from one run to the next, even with one thread
         stream.options = {"crf": str(quality), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
         for picture in frames:
             even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), "edge")
             if count == 0:
                 stream.height, stream.width = even.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            if times is not None:
+                last = max(last + 1, round(times[count] * CLOCK))  # two frames never share a time
+                frame.pts, frame.time_base = last, Fraction(1, CLOCK)
+            container.mux(stream.encode(frame))
             count += 1
+            track.copy_to(times[count - 1] if times is not None else count / fps)
         if count == 0:
             raise FclipError(f"{path}: no frames to write")
         container.mux(stream.encode())
+        track.copy_to(None)
     return count
+
+
+class _Sound:
+    """The first sound track of a file, or none, copied into a container as its video grows; AAC and MP3 as they are,
+    else as AAC. What is damaged ends the sound, and is told."""
+
+    def __init__(self, container: Any, source: Path | None) -> None:
+        self._container, self._source = container, source
+        self._file: Any = None
+        self._rest: Iterator[tuple[float, Any]] | None = None
+        if source is None or source.is_dir() or is_picture(source.name):
+            return
+        try:
+            self._file = av.open(f"file:{source}")
+            if self._file.streams.audio:
+                self._rest = self._packets(*self._open(self._file.streams.audio[0]))
+        except av.error.FFmpegError as error:
+            self._tell(error)
+
+    def _open(self, audio: Any) -> tuple[Any, Any, bool]:
+        """The track, its like in the new file, and whether its packets are taken as they are."""
+        kept = audio.codec_context.name in KEPT
+        if kept:
+            return audio, self._container.add_stream_from_template(audio), kept
+        return audio, self._container.add_stream("aac", rate=audio.codec_context.sample_rate), kept
+
+    def copy_to(self, seconds: float | None) -> None:
+        """Copy what sounds up to a time, or the rest."""
+        try:
+            while self._rest is not None and (packet := next(self._rest, None)) is not None:
+                self._container.mux(packet[1])
+                if seconds is not None and packet[0] > seconds:
+                    return
+        except av.error.FFmpegError as error:
+            self._tell(error)
+        self._rest = None
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _packets(self, audio: Any, new: Any, kept: bool) -> Iterator[tuple[float, Any]]:
+        """(seconds since the first frame, packet of the new file) in order; what sounds before the first frame is
+        left out."""
+        videos = self._file.streams.video
+        begin = (
+            float(videos[0].start_time * videos[0].time_base) if videos and videos[0].start_time is not None else 0.0
+        )
+        rate = audio.codec_context.sample_rate
+        for packet in self._file.demux(audio):
+            if kept and packet.pts is not None:
+                seconds = float(packet.pts * packet.time_base) - begin
+                if seconds >= 0:
+                    shift = round(begin / packet.time_base)
+                    packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, new
+                    yield seconds, packet
+            for frame in () if kept else packet.decode():
+                seconds = float(frame.pts * frame.time_base) - begin if frame.pts is not None else 0.0
+                if seconds >= 0:
+                    frame.pts = round(seconds * rate)
+                    frame.time_base = Fraction(1, rate)
+                    yield from ((seconds, each) for each in new.encode(frame))
+        if not kept:
+            yield from ((float("inf"), each) for each in new.encode())
+
+    def _tell(self, error: Exception) -> None:
+        log.warning("%s: its sound cannot be read on (%s); the rest of the new file is silent", self._source, error)
+        self._rest = None

@@ -15,6 +15,7 @@ from fclip.data.training.loader import join_clips
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.faces.boxes import intersection_over_union
 from fclip.models.base import ExpressionModel
+from fclip.runner.spent import Spent
 from fclip.seeing.windows import FaceWindow, SampleMaker
 
 SAME_FACE = 0.2  # mean IoU of the boxes of one face in two windows, at least
@@ -63,17 +64,20 @@ class VideoPredictor:
         self.model, self.samples = model.to(device).eval(), samples
         self.view = View(model.preprocess.image_size, model.frames, model.preprocess.resize)
         self.prepare = InputPreparer(model, device)
+        self.spent = Spent()
 
     def windows(self, source: Path, options: WindowOptions) -> Iterator[Prediction]:
         """Yield the windows of a video in order, in each the main face or all of them, probabilities smoothed."""
         numbers, smoothing = FaceNumbers(), Smoothing(options.smooth)
-        for window in self.samples.windows(source, options.window, options.stride, options.all_faces):
+        found = self.samples.windows(source, options.window, options.stride, options.all_faces)
+        for window in self.spent.each(found, "reading and faces"):
             result = Prediction(
                 window.start, window.end, window.face, times=window.times, boxes=window.boxes, error=window.error
             )
             if window.face:
                 result.face = numbers.number(window) if options.all_faces else 1
-                values, result.modalities = self.probabilities(window)
+                with self.spent.on("model"):
+                    values, result.modalities = self.probabilities(window)
                 if window.sample and "caption" in result.modalities:
                     result.caption = window.sample.caption or ""
                 result.probabilities = smoothing.add(result.face, result.start, values)

@@ -1,17 +1,17 @@
-"""The frames of an annotated video (`fclip predict --render`), a few at a time."""
+"""An annotated video (`fclip predict --render`): its frames a few at a time, its sound as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fclip.errors import ClipFailure
 from fclip.runner.tasks import batches
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fclip.engine.predict.windows import Prediction, VideoPredictor
     from fclip.faces.base import FaceBackend
     from fclip.report.video.overlay import FaceMarks, FaceSeries
@@ -20,20 +20,48 @@ CHUNK = 32  # frames held at once
 SIDE = 160  # pixels of the crops in which landmarks are found
 
 
+def render_video(
+    predictor: VideoPredictor,
+    faces: FaceBackend,
+    source: Path,
+    windows: Sequence[Prediction],
+    out: Path,
+    on_second: Callable[[float], None] = lambda second: None,
+) -> None:
+    """Write the annotated video with the source's sound; `on_second` is told the time of each frame that is drawn."""
+    from fclip.data.media.video import open_source, write_video
+
+    video = open_source(source)
+    fps, seconds = min(max(video.timeline.fps, 1.0), 60.0), video.timeline.end
+    video.close()
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    def drawn() -> Iterator[np.ndarray]:
+        for time, picture in draw_frames(predictor, faces, source, windows, seconds):
+            on_second(time)
+            times.append(time)
+            yield picture
+
+    times: list[float] = []
+    with predictor.spent.on("encoding"):
+        write_video(out, predictor.spent.each(drawn(), "drawing"), fps, times=times, sound=source)
+
+
 def draw_frames(
     predictor: VideoPredictor,
     faces: FaceBackend | None,
     source: Path,
     windows: Sequence[Prediction],
     seconds: float,
-) -> Iterator[np.ndarray]:
-    """Yield every frame of a video with what the windows say about it drawn in; `faces` finds the landmarks."""
-    import numpy as np
-
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (seconds, picture) of every frame of a video with what the windows say about it drawn in; `faces` finds the
+    landmarks."""
     from fclip.data.media.video import iter_frames
     from fclip.report.video.overlay import Overlay
 
     of_face = {face: [w for w in windows if w.face == face] for face in sorted({w.face for w in windows} - {0})}
+    cropping = predictor.samples.cropping
+    margin = None if predictor.samples.detector is None else cropping.margin
     overlay = None
     for group in batches(iter_frames(source), CHUNK):
         frames, times = np.stack([frame for _, frame in group]), np.array([time for time, _ in group])
@@ -42,16 +70,16 @@ def draw_frames(
             overlay = Overlay(predictor.model.classes, series, seconds, frames.shape[1:3])
         marks: list[dict[int, FaceMarks]] = [{} for _ in group]
         for face, found in of_face.items():
-            for index, mark in _marks(faces, predictor.samples.detector is None, found, frames, times).items():
+            with predictor.spent.on("landmarks to draw"):
+                there = _marks(faces, margin, found, frames, times)
+            for index, mark in there.items():
                 marks[index][face] = mark
-        for frame, time, there in zip(frames, times, marks, strict=True):
-            yield overlay.draw(frame, float(time), there)
+        for frame, time, marked in zip(frames, times, marks, strict=True):
+            yield float(time), overlay.draw(frame, float(time), marked)
 
 
 def face_series(windows: Sequence[Prediction]) -> FaceSeries:
     """A face's probabilities over time, from its windows."""
-    import numpy as np
-
     from fclip.report.video.overlay import FaceSeries
 
     probabilities = np.stack([w.probabilities for w in windows if w.probabilities is not None])
@@ -60,11 +88,16 @@ def face_series(windows: Sequence[Prediction]) -> FaceSeries:
 
 
 def _marks(
-    faces: FaceBackend | None, whole: bool, windows: Sequence[Prediction], frames: np.ndarray, times: np.ndarray
+    faces: FaceBackend | None,
+    margin: float | None,
+    windows: Sequence[Prediction],
+    frames: np.ndarray,
+    times: np.ndarray,
 ) -> dict[int, FaceMarks]:
-    """{index of the frame: box and landmarks} of one face, where a window has it; `whole`: the frame is the face."""
-    import numpy as np
+    """{index of the frame: box and landmarks} of one face, where a window has it.
 
+    margin: of the crops that the windows' boxes are; None where the whole frame is the crop.
+    """
     from fclip.engine.predict.windows import boxes_at
     from fclip.faces.crop import crop_faces
     from fclip.report.video.overlay import FaceMarks
@@ -74,7 +107,7 @@ def _marks(
     there = np.flatnonzero(covers.any(0))
     if not len(there):
         return {}
-    if whole:
+    if margin is None:
         height, width = frames.shape[1:3]
         boxes = np.tile(np.array([0.0, 0.0, width, height]), (len(there), 1))
         crops = frames[there]
@@ -82,7 +115,7 @@ def _marks(
         every = np.stack([boxes_at(w, times[there]) for w in near])  # (windows, n, 4)
         boxes = np.average(every, axis=0, weights=np.repeat(covers[:, there, None], 4, axis=2))  # (n, 4)
         crops = crop_faces(frames[there], boxes, SIDE)
-    marks = {int(i): FaceMarks(None if whole else b) for i, b in zip(there, boxes, strict=True)}
+    marks = {int(i): FaceMarks(_shrunk(b, margin) if margin else None) for i, b in zip(there, boxes, strict=True)}
     try:
         track = faces.analyze(crops, times[there]) if faces else None
     except ClipFailure:
@@ -91,5 +124,18 @@ def _marks(
         points = boxes[:, None, :2] + track.landmarks * (boxes[:, None, 2:] - boxes[:, None, :2])  # (n, 68, 2)
         for place, i in enumerate(there.tolist()):
             if track.confidence[place] > 0:
-                marks[i] = FaceMarks(marks[i].box, points[place])
+                marks[i] = FaceMarks(face_box(points[place]), points[place])
     return marks
+
+
+def _shrunk(crop: np.ndarray, margin: float) -> np.ndarray:
+    """The face in the middle of a crop (4,), as large as the margin left it."""
+    centre, half = (crop[:2] + crop[2:]) / 2, (crop[2:] - crop[:2]) / 2 / margin
+    return np.concatenate([centre - half, centre + half])
+
+
+def face_box(points: np.ndarray) -> np.ndarray:
+    """The box (4,) of a face by its landmarks (68, 2): all of them, and the forehead that no landmark is on."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    wide, tall = high - low
+    return np.array([low[0] - 0.04 * wide, low[1] - 0.3 * tall, high[0] + 0.04 * wide, high[1] + 0.04 * tall])
