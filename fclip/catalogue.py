@@ -67,13 +67,14 @@ def listed() -> dict[str, Weights]:
 
 
 def published(clip: str) -> str:
-    """A CLIP model's name in the catalogue: `ViT-B-16-quickgelu`, open_clip's name of OpenAI's, is `ViT-B-16`."""
-    return clip.removesuffix("-quickgelu")
+    """A CLIP model's name in the catalogue: `ViT-B-16-quickgelu`, open_clip's name of OpenAI's, is `ViT-B-16`, as is
+    `ViT-B-16@336`."""
+    return clip.partition("@")[0].removesuffix("-quickgelu")
 
 
 def entry(name: str) -> Weights | None:
     """The entry of a name, of owner/name or of owner/name@revision; None where nothing is called so."""
-    repository, _, revision = published(name).partition("@")
+    repository, _, revision = name.removesuffix("-quickgelu").partition("@")
     known = listed().get(repository) or next((row for row in listed().values() if row.repository == repository), None)
     if known and not revision:
         return known

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,14 @@ class ExpressionModel(nn.Module, ABC):
         """`forward`; a plain tensor (B, T, 3, H, W) is taken as the frames."""
         output: ModelOutput = super().__call__({"frames": batch} if isinstance(batch, Tensor) else batch)
         return output
+
+    def train(self, mode: bool = True) -> Self:
+        """As nn.Module.train, but frozen towers stay in eval mode: no dropout, no new statistics of batches."""
+        super().train(mode)
+        for child in self.children():
+            if {parameter.requires_grad for parameter in child.parameters()} == {False}:
+                child.eval()
+        return self
 
     def __repr__(self) -> str:
         trained = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

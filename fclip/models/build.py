@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from fclip.errors import UsageError
-from fclip.models.backbone.clip import NO_CLIP, load_clip
+from fclip.models.backbone.building import adapter_refusal
+from fclip.models.backbone.clip import NO_CLIP, clip_config, load_clip
 from fclip.models.base import ExpressionModel, ModelSpec
 from fclip.registry import VARIANTS
+
+FROZEN_ONLY = "linear-probe, signals-probe, zeroshot-clip, coop, cocoop, emoclip and dfer-clip read its frame features"
 
 
 def create_model(
@@ -37,5 +40,7 @@ def create_model(
     values = VARIANTS.make_options(variant, options)
     if clip_weights is None and clip != "tiny":
         clip_weights = getattr(build, "clip_weights", None)
+    if getattr(build, "needs_vit", False) and (reason := adapter_refusal(clip_config(clip))):
+        raise UsageError(f"variant {variant} works inside a vision transformer; of {clip}: {reason}; {FROZEN_ONLY}")
     loaded = load_clip(clip, clip_weights, activation=activation) if getattr(build, "needs_clip", True) else NO_CLIP
     return cast(ExpressionModel, build(ModelSpec(variant, loaded, names, frames, values, longclip_weights)))

@@ -38,5 +38,5 @@ class Recipe:
 def recipe_of(variant: str, clip: str = PAPER) -> Recipe | None:
     """The recipe of a variant on a backbone, None if gradients do not train it; UsageError for an unknown variant."""
     recipes = VARIANTS.property(variant, "recipes", {PAPER: Recipe()})
-    found: Recipe | None = recipes.get(clip, recipes.get(PAPER))
+    found: Recipe | None = recipes.get(clip.partition("@")[0], recipes.get(PAPER))
     return found

@@ -82,9 +82,16 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
+ENCODERS: dict[str, dict[str, Any]] = {
+    "resnet": {"vision": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}},
+    "convnext": {"vision": _timm("test_convnext")},
+    "efficientnet": {"vision": _timm("test_efficientnet", "avg", "mlp"), "custom_text": True},
+}
+
+
 def add_tower(family: str) -> str:
     """Register the small model of a family with open_clip; its name."""
-    changes = TOWERS[family]
+    changes = {**TOWERS, **ENCODERS}[family]
     if family.startswith("siglip"):
         changes = {**changes, "embed_dim": 64}
     return add_config(f"fclip-{family}", **{"embed_dim": JOINT, "quick_gelu": family == "clip", **changes})

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fclip.errors import UsageError
 from fclip.models.weights import check_state
 
 CUSTOM_BLOCKS = (
@@ -131,6 +132,39 @@ def _derive_buffers(module: Any) -> None:
         module.init_non_persistent_buffers()
     if getattr(module, "attn_mask", None) is not None:
         module.attn_mask.fill_(float("-inf")).triu_(1)
+
+
+def adapter_refusal(config: dict[str, Any]) -> str | None:
+    """Why adapters cannot stand in the image tower of a configuration, or None, without its weights."""
+    vision = config["vision_cfg"]
+    if not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list):
+        return None
+    from open_clip.model import _build_vision_tower
+
+    with torch.device("meta"):
+        return tower_refusal(_build_vision_tower(config["embed_dim"], {**vision, "timm_model_pretrained": False}))
+
+
+def resize_images(visual: Any, size: int) -> int:
+    """Make an image tower read images of this side, its position embedding resampled as timm does it; the side.
+
+    UsageError where the tower cannot: it is no vision transformer, or its patches do not fit.
+    """
+    if reason := tower_refusal(visual):
+        raise UsageError(f"image size {size}: only vision transformers read other sizes than their own, but {reason}")
+    patch = visual.patch_size[0] if hasattr(visual, "patch_size") else visual.trunk.patch_embed.patch_size[0]
+    if size % patch:
+        raise UsageError(f"image size {size}: it must be a multiple of the patches' {patch} pixels")
+    if hasattr(visual, "trunk"):
+        visual.set_input_size(size)
+        return size
+    from timm.layers import resample_abs_pos_embed
+
+    grid, table = (size // patch, size // patch), visual.positional_embedding
+    moved = resample_abs_pos_embed(table.detach()[None], grid, visual.grid_size)[0]  # (1 + M, D)
+    visual.positional_embedding = torch.nn.Parameter(moved, requires_grad=table.requires_grad)
+    visual.image_size, visual.grid_size = (size, size), grid
+    return size
 
 
 def image_size_of(visual: Any, config: dict[str, Any]) -> int:

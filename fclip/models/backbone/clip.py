@@ -24,7 +24,7 @@ from fclip.models.backbone.activation import (
     said_by_file,
     with_activation,
 )
-from fclip.models.backbone.building import image_size_of, model_from_state, random_model, refusal
+from fclip.models.backbone.building import image_size_of, model_from_state, random_model, refusal, resize_images
 from fclip.models.backbone.tiny import TINY_WEIGHTS, load_tiny_state, tiny_config
 from fclip.models.weights import read_state_dict, weights_sha256
 
@@ -62,7 +62,8 @@ NO_CLIP = LoadedClip("none", None, "", _no_tokens, 0, CLIP_MEAN, CLIP_STD)  # of
 
 
 def load_clip(name: str, weights: str | Path | None = None, seed: int = 0, activation: str | None = None) -> LoadedClip:
-    """Load a CLIP model by name; `-quickgelu` at its end, as open_clip names some, says the activation.
+    """Load a CLIP model by name; `-quickgelu` at its end, as open_clip names some, says the activation; `@SIZE` after
+    it makes it read images of that side, with its position embedding resampled.
 
     `weights`: None = the bundled file of "tiny", else OpenAI's published weights (`fclip fetch ViT-B-16`), of other
     models open_clip's first, which open_clip fetches; "random" = seeded initialisation (tests, benchmarks); one of
@@ -75,7 +76,8 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0, activ
 
     from fclip.models.backbone.tokenizer import tower_tokenizer
 
-    config = clip_config(name)
+    whole, config = name, clip_config(name)
+    name, _, side = name.partition("@")
     listed_as = published(name) if weights in (None, "openai") else str(weights)
     if weights == "random":
         config = with_activation(config, None, activation, "random weights")
@@ -95,12 +97,12 @@ def load_clip(name: str, weights: str | Path | None = None, seed: int = 0, activ
         config = with_activation(config, said, activation, str(weights))
         model = model_from_state(config, _without_extras(state, str(weights)), str(weights))
     model.requires_grad_(False).eval()
-    mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
-    size = image_size_of(model.visual, config)
-    tokenizer = tower_tokenizer(name, config["text_cfg"], model.context_length)
     sha256 = weights_sha256(model.state_dict())
+    size = resize_images(model.visual, int(side)) if side else image_size_of(model.visual, config)
+    mean, std = config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
+    tokenizer = tower_tokenizer(name, config["text_cfg"], model.context_length)
     source, made_with = weights_source(weights), activation_of(config)
-    return LoadedClip(name, model, sha256, tokenizer, size, tuple(mean), tuple(std), source, made_with)
+    return LoadedClip(whole, model, sha256, tokenizer, size, tuple(mean), tuple(std), source, made_with)
 
 
 def weights_source(weights: str | Path | None) -> str | None:
@@ -110,6 +112,9 @@ def weights_source(weights: str | Path | None) -> str | None:
 
 def clip_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of `name`; UsageError if unknown or if it cannot be used."""
+    name, at, side = name.partition("@")
+    if at and not (side.isdecimal() and 16 <= int(side) <= 1024):
+        raise UsageError(f"CLIP model {name}@{side}: the side of the images is 16 to 1024 pixels, as {name}@336")
     if name == "tiny":
         return tiny_config()
     import open_clip
@@ -121,7 +126,9 @@ def clip_config(name: str) -> dict[str, Any]:
         raise UsageError(f"unknown CLIP model {name!r}; usable models: tiny, {', '.join(usable)}")
     if reason := refusal(config):
         raise UsageError(f"CLIP model {name!r} cannot be used: {reason}")
-    return dict(config)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    usual = open_clip.get_pretrained_cfg(name, "openai" if "openai" in tags else tags[0]) if tags else {}
+    return {**config, **{key: usual[key] for key in ("mean", "std") if usual.get(key)}}
 
 
 def _published_model(

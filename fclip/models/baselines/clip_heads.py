@@ -82,7 +82,7 @@ class Finetune(ExpressionModel):
 _TUNED = Recipe(lr=1e-5, epochs=50, batch_size=48, schedule="multistep", milestones=(30, 40), augment="full")
 
 
-@register(FinetuneOptions, recipes={PAPER: _TUNED})
+@register(FinetuneOptions, needs_vit=True, recipes={PAPER: _TUNED})
 def finetune(spec: ModelSpec) -> Finetune:
     """Full fine-tuning of CLIP's image tower as a classifier; `temporal=True` adds the temporal transformer."""
     return Finetune(spec)

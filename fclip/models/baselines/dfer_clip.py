@@ -1,16 +1,19 @@
 """DFER-CLIP (Zhao & Patras, BMVC 2023, arXiv 2308.13382): tuned image tower, temporal transformer, learned prompts.
 
 Public names of the trainable tensors: `image_encoder.*` (CLIP's visual names), `temporal_net.*`, `prompt_learner.ctx`.
-The text tower is frozen CLIP, so `clip_sha256` of this variant covers the text side alone (see `text_sha256`).
+An image tower that is no vision transformer (ResNet, ConvNeXt) stays frozen, batch statistics and all. The text tower
+is frozen CLIP, so `clip_sha256` of this variant covers the text side alone (see `text_sha256`).
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from fclip.models.backbone.building import tower_refusal
 from fclip.models.backbone.encode import encode_frames, joint_width
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess
 from fclip.models.baselines.descriptions import set_class_texts
@@ -21,6 +24,8 @@ from fclip.models.heads import classify, cosine_logits
 from fclip.models.recipes import PAPER, Recipe
 from fclip.models.weights import weights_sha256
 from fclip.registry import register
+
+logger = logging.getLogger(__name__)
 
 TAU = 0.01  # temperature of the cosine, a constant; CLIP's logit_scale is not used
 TEMPORAL_LR, PROMPT_LR = 1000.0, 100.0  # times the image tower's 1e-5: 1e-2 and 1e-3
@@ -35,9 +40,13 @@ class DferClip(ExpressionModel):
         unscaled = options.normalize == "none"
         mean, std = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)) if unscaled else (clip.mean, clip.std)
         super().__init__(spec, preprocess=Preprocess(clip.image_size, mean, std, options.resize))
-        self.image_encoder = self.clip.visual.requires_grad_(True)
+        reason = tower_refusal(self.clip.visual)
+        self.image_encoder = self.clip.visual.requires_grad_(not reason)
         del self.clip.visual  # it is this model's own now, under its public name
-        self.clip_sha256 = text_sha256(self.clip.state_dict())
+        if reason:  # it stays as it is, and a checkpoint, which does not hold it, needs it unchanged
+            logger.warning("dfer-clip: the image tower of %s is not trained: %s", clip.name, reason)
+        else:
+            self.clip_sha256 = text_sha256(self.clip.state_dict())
         texts = set_class_texts(self, options.text_mode, options.descriptions)
         self.prompt_learner = PromptLearner(
             self.clip, self.tokenizer, texts, options.context, options.class_specific, options.position

@@ -34,25 +34,25 @@ FACES = ("parsing", "landmarks")  # the middle level: both through one encoder
 RECIPES = {PAPER: Recipe(), "tiny": Recipe("adamw", 2e-3, batch_size=8)}
 
 
-@register(Options, recipes=RECIPES)
+@register(Options, recipes=RECIPES, needs_vit=True)
 def base(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER with the low level only: video frames through adapted CLIP (Eqs. 5-7), PN texts (Eqs. 1-3)."""
     return FineCliper(spec, ("frames",))
 
 
-@register(Options, recipes=RECIPES)
+@register(Options, recipes=RECIPES, needs_vit=True)
 def star(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER*: low and middle level, frames with face parsing and landmarks through a shared encoder (Sec. 3.3)."""
     return FineCliper(spec, ("frames", "parsing", "landmarks"))
 
 
-@register(Options, recipes=RECIPES)
+@register(Options, recipes=RECIPES, needs_vit=True)
 def dagger(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER with dagger: low and high level, frames with a refined caption through Long-CLIP's text tower."""
     return FineCliper(spec, ("frames", "caption"))
 
 
-@register(Options, recipes=RECIPES)
+@register(Options, recipes=RECIPES, needs_vit=True)
 def star_dagger(spec: ModelSpec) -> ExpressionModel:
     """FineCLIPER*, dagger: all three levels, fused by their similarity to the label texts (Eqs. 8-11)."""
     return FineCliper(spec, MODALITIES)
@@ -112,9 +112,8 @@ class FineCliper(ExpressionModel):
         return name.removeprefix("adapters.")
 
     def train(self, mode: bool = True) -> FineCliper:
-        """As nn.Module.train, but the frozen towers stay in eval mode and cached label features are dropped."""
+        """As the base's, and cached label features are dropped."""
         super().train(mode)
-        self.clip.eval()
         self._label_features = {}
         return self
 
