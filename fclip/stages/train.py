@@ -65,6 +65,11 @@ def run(config: Config) -> StageReport:
             f"{summary.trainable:,} trainable parameters{_on_clip(report.out)} -> {report.out}"
             + (" (best-on-test: the checkpoint is CHOSEN ON THE TEST PART)" if options.select == "best-on-test" else "")
         )
+        if summary.cut_captions:
+            report.lines.append(
+                f"fold {fold} seed {seed}: {summary.cut_captions} captions of the training parts are longer than the "
+                f"text tower of {options.clip} reads, and were cut"
+            )
         if warning := chance_warning(RunFolder(report.out).read_log()):
             report.lines.append(f"fold {fold} seed {seed}: {warning}")
     if caption_source(packed).label_shown:

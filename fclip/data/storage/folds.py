@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fclip.errors import FclipError
 from fclip.files import parse_json
@@ -60,10 +60,20 @@ def fold_shards(splits: Splits, packed: Path, fold: str, select: str) -> FoldSha
 
 def clip_frames(shard: Path) -> int:
     """Frames a clip in a shard, from its first clip."""
+    return int(_first_clip(shard)["frames"])
+
+
+def frame_size(shard: Path) -> int:
+    """The shorter side of the frames in a shard, from its first clip."""
+    info = _first_clip(shard)
+    return int(min(info["height"], info["width"]))
+
+
+def _first_clip(shard: Path) -> dict[str, Any]:
     from fclip.data.storage.shards import parse_info, read_shard
 
     for key, fields in read_shard(shard):
-        return int(parse_info(key, fields)["frames"])
+        return parse_info(key, fields)
     raise FclipError(f"{shard}: holds no clip")
 
 

@@ -242,6 +242,16 @@ def encode_texts(model: ExpressionModel, texts: dict[str, str]) -> Rows:
     return rows
 
 
+def cut_captions(model: ExpressionModel, shards: Sequence[Path]) -> int:
+    """How many clips have a caption longer than the model reads, so that its end was cut; 0 without captions."""
+    if "caption" not in model.modalities:
+        return 0
+    opening, closing, _ = model.tokenizer.frame
+    room = model.caption_context - len(opening) - len(closing)
+    texts = [text for text in read_clips(shards, frames=False, captions=True).captions if text]
+    return sum(len(text.encode()) > room and len(model.tokenizer.words(text)) > room for text in texts)
+
+
 def text_sha256(text: str) -> str:
     """The sha256 that a caption's row is found by."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import torch
 
 from fclip.config import loader_processes
-from fclip.data.storage.folds import FoldShards, clip_frames, data_hash, fold_shards
+from fclip.data.storage.folds import FoldShards, clip_frames, data_hash, fold_shards, frame_size
 from fclip.data.storage.splits import read_classes, read_splits
 from fclip.data.training.access import clip_labels, untrained_remark
 from fclip.data.training.augment import AUGMENTATIONS
 from fclip.engine.batches.devices import choose_device, describe_device
+from fclip.engine.batches.features import cut_captions
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.engine.batches.team import Team, join_team
@@ -56,6 +57,13 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             log.warning(
                 "train: %s on %s fold %s seed %d, device %s", options.variant, job.dataset, job.fold, job.seed, where
             )
+            size, wanted = frame_size(shards.train[0]), model.preprocess.image_size
+            if size < wanted:
+                log.warning(
+                    "train: note: frames of %d pixels are enlarged to the %d that %s reads; fclip preprocess --size %d "
+                    "keeps what the videos have",
+                    *(size, wanted, options.clip, wanted),
+                )
             if shards.test and (remark := untrained_remark(set(clip_labels(shards.test).values()), shards.train)):
                 log.warning("train: note: %s", remark)
         started = datetime.now(UTC)
@@ -72,6 +80,7 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             loss=next((row["loss"] for row in reversed(run.read_log()) if "loss" in row), None),
             selection=options.select,
             trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            cut_captions=0 if "caption" in options.without else cut_captions(model, shards.train),
         )
         if team.leads:
             recipe = as_json(options.recipe())

@@ -96,6 +96,7 @@ class RunSummary:
     loss: float | None
     selection: str
     trainable: int
+    cut_captions: int = 0
 
 
 def read_identity(folder: Path) -> RunIdentity:
