@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ MAX_JSON_BYTES = 256 << 20
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, apart: bool = False) -> Iterator[Path]:
     """Yield a path `.{name}.{pid}.tmp` beside `path`, which becomes `path` when the block ends well.
+
+    `apart`: a path in a folder of that name, for libraries that make temporary files of their own beside theirs.
 
     The file is flushed to the disk before it is renamed, and its folder after, so that a reader sees the old file or
     the whole new one, also after a power cut. Any exception (Ctrl-C too) removes the temporary file and leaves `path`
@@ -33,15 +36,28 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         if _written_by(left) == path.name:
             remove_if_left(path.with_name(left))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place = temporary / path.name if apart else temporary
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
+        if apart:
+            temporary.mkdir()
+        yield place
+        with open(place, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(place, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+    if apart:
+        _remove(temporary)
     sync_folder(path.parent)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @cache
@@ -59,7 +75,7 @@ def remove_if_left(temporary: Path) -> None:
     """Delete a temporary file `.name.<pid>.tmp` whose process is gone."""
     pid = temporary.name.split(".")[-2]
     if not (pid.isdigit() and int(pid) != os.getpid() and is_running(int(pid))):
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def is_running(pid: int) -> bool:

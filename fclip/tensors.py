@@ -29,7 +29,7 @@ def write_tensors(
 
     header = {"fclip": json.dumps(dict(metadata), sort_keys=True)} if metadata is not None else None
     try:
-        with atomic_write(path) as temporary:
+        with atomic_write(path, apart=True) as temporary:  # safetensors writes to `.tmpXXXXXX` first
             temporary.touch()
             mode = temporary.stat().st_mode
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(temporary), header)

@@ -51,7 +51,7 @@ class _Memory:
     def __init__(self, folder: Path) -> None:
         self.folder, self.new, self.own = folder, False, False
         self.known: dict[str, tuple[Key, str]] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        with contextlib.suppress(ArithmeticError, AttributeError, OSError, ValueError, TypeError, RecursionError):
             rows = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
             self.known = {
                 name: ((int(a), int(b), int(c), int(d)), str(sha)) for name, (a, b, c, d, sha) in rows.items()

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from fclip.errors import FclipError
 from fclip.files import atomic_write, json_bytes, read_json, sha256_bytes, sha256_file, write_json
-from fclip.runner.hashes import hash_file
+from fclip.runner.hashes import MEMORY, hash_file
+from fclip.tensors import read_tensors, write_tensors
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -59,6 +62,36 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"new")
     assert sorted(os.listdir(tmp_path)) == sorted(["file.bin", *others])
+
+
+def test_what_a_library_writes_beside_its_file_lies_in_a_folder_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors writes to a random name first, which nobody removes after kill -9."""
+    path, left = tmp_path / "w.safetensors", tmp_path / ".w.safetensors.999999999.tmp"
+    left.mkdir()
+    (left / ".tmpAbCdEf").touch()
+    save = safetensors.torch.save_file
+
+    def watched(tensors: dict[str, torch.Tensor], name: str, header: dict[str, str] | None) -> None:
+        assert Path(name).parent == tmp_path / f".w.safetensors.{os.getpid()}.tmp"
+        save(tensors, name, header)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", watched)
+    write_tensors(path, {"a": torch.ones(3)})
+    assert os.listdir(tmp_path) == ["w.safetensors"]
+    assert read_tensors(path)["a"].tolist() == [1, 1, 1]
+    monkeypatch.setattr(safetensors.torch, "save_file", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_tensors(path, {"a": torch.zeros(3)})
+    assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("data", [b"NaN", b"[]", b"3", b'{"file": [1e999, 1, 1, 1, ""]}', b"\xff", b"[" * 100_000])
+def test_a_damaged_memory_of_hashes_is_as_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / MEMORY).write_bytes(data)
+    (tmp_path / "file").write_bytes(b"x")
+    assert hash_file(tmp_path / "file").sha256 == sha256_bytes(b"x")
 
 
 @pytest.mark.parametrize("read", [read_json, hash_file])

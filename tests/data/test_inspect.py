@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,13 @@ def test_a_sheet_of_a_folder_and_of_other_scripts(tmp_path: Path) -> None:
         pass
     with pytest.raises(FclipError, match=r"part0-00000\.tar: no clip"):
         contact_sheet(tmp_path / "part0-00000.tar")
+
+
+def test_any_byte_of_a_part_may_be_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "part.h5"
+    write_features(path, {"0" * 64: np.ones((2, 3), np.float32)}, "f", {})
+    data = path.read_bytes()
+    for place in range(0, len(data), max(1, len(data) // 150)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        with contextlib.suppress(FclipError):
+            describe(path)

@@ -62,11 +62,15 @@ class Soak:
                 self.counts["bytes lost"] += len(expected.get(path, b""))
                 self.note("silent", f"{what}: {path} {state}")
 
-    def no_temporaries(self, what: str) -> None:
-        """No temporary file may lie in the workspace."""
+    def temporaries(self) -> set[str]:
+        """The temporary files in the workspace."""
         hidden = [path for path in self.root.rglob(".*") if path.name not in UNREAD and ".unfinished" not in path.name]
-        if hidden:
-            self.note("temporaries", f"{what}: {[str(path.relative_to(self.root)) for path in hidden]}")
+        return {str(path.relative_to(self.root)) for path in hidden}
+
+    def no_temporaries(self, what: str, before: Collection[str] = ()) -> None:
+        """No temporary file may lie in the workspace but those that lay there before (a kill left them)."""
+        if left := self.temporaries().difference(before):
+            self.note("temporaries", f"{what}: {sorted(left)}")
 
 
 def kill(soak: Soak, rng: random.Random, times: int = 4) -> None:
@@ -76,6 +80,7 @@ def kill(soak: Soak, rng: random.Random, times: int = 4) -> None:
     workers = 2 if rng.random() < 0.25 else 1
     done: set[Path] = set()
     for _ in range(times):
+        before = soak.temporaries()
         how, outcome = _strike(soak, rng, name, workers)
         what = f"{name} --workers {workers}, {how}"
         soak.judge(outcome, what, signals=True)
@@ -85,7 +90,7 @@ def kill(soak: Soak, rng: random.Random, times: int = 4) -> None:
             soak.note("lost", f"{what}: finished shards are gone: {sorted(map(str, left))[:3]}")
         done = set(soak.root.glob("list/*/*-0000?.json"))
         if outcome.code == 130:
-            soak.no_temporaries(what)
+            soak.no_temporaries(what, before)
         if not outcome.struck:
             break
     end(soak, name, f"{name} after kills")

@@ -13,7 +13,7 @@ import numpy as np
 
 from fclip.data.storage.captions import read_captions
 from fclip.data.storage.packed import parse_signals
-from fclip.data.storage.parts import read_attributes
+from fclip.data.storage.parts import DAMAGE, read_attributes
 from fclip.data.storage.shards import ShardIndex, index_shard, parse_info, read_fields
 from fclip.data.storage.sheet import contact_sheet
 from fclip.data.storage.training_log import read_training_log
@@ -113,7 +113,7 @@ def _part(path: Path) -> Row:
             ]
             if len(named) == 2 and "signals" in file:
                 attributes |= _ranges([(named[0], named[1], file["signals"][:])])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
+    except DAMAGE as error:
         raise FclipError(f"{path}: not a readable part file ({error}); make it again") from error
     size = path.stat().st_size
     return {"kind": attributes.pop("schema", "hdf5"), "clips": clips, "bytes": size, **tables, **attributes}

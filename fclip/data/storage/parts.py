@@ -26,7 +26,7 @@ FACES_SCHEMA, FEATURES_SCHEMA = "fclip-faces-1", "fclip-features-1"
 MAX_CLIP_BYTES = 1 << 30  # one table's rows of one clip
 Scalar = str | int | float | bool
 # what h5py raises for damaged files
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 _TRACK_TABLES: dict[str, tuple[str, tuple[int | None, ...]]] = {  # field of FaceTrack -> type, shape of a row
     "parsing": ("|u1", (None, None)),
@@ -255,7 +255,7 @@ class _PartReader:
             if self.attributes.get("schema") != schema:
                 raise ValueError(f"its schema is {self.attributes.get('schema')!r}, not {schema!r}")
             self._read_keys()
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self.close()
             raise FclipError(f"{path}: not a part file ({error}); make it again") from error
 
@@ -274,7 +274,7 @@ class _PartReader:
             if end > len(table) or (end - start) * row_bytes > MAX_CLIP_BYTES:
                 raise ValueError(f"{name} of {key} is out of bounds")
             return table[start:end]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise FclipError(f"{self.path}: damaged ({error}); make it again") from error
 
     def _read_keys(self) -> None:
