@@ -19,7 +19,8 @@ from .pool import Pool
 from .real import SIGNALS, RealFaces
 from .tiny_texts import mirrored
 
-MARGINS = 1.1, 1.65  # least and largest margin of a training crop
+MARGINS = 1.0, 1.65  # least and largest margin of a training crop
+SHIFT = 0.2  # most that the face lies off its middle, in sides: crops are kept within their pictures
 
 
 @dataclass
@@ -78,7 +79,7 @@ def _cut(
     faces = Faces(images, labels, points, torch.from_numpy(signals), torch.ones(count) > 0)
     centre, side, angle = faces.centre, MARGIN * faces.side, torch.zeros(count)
     if random is not None:
-        centre = centre + uniform(2 * count, -0.06, 0.06, random).view(-1, 2) * side[:, None]
+        centre = centre + uniform(2 * count, -SHIFT, SHIFT, random).view(-1, 2) * side[:, None]
         side = faces.side * uniform(count, *np.log(MARGINS), random).exp()
         angle = 0.08 * torch.randn(count, generator=random)
     square = Square(centre, side, angle, flip)

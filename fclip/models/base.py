@@ -166,10 +166,10 @@ class ExpressionModel(nn.Module, ABC):
     @torch.no_grad()
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
         """Copy `state` into the trainable tensors; FclipError names what is missing, unexpected or misshapen."""
-        own = self._trainable()
+        own = self.trainable_state()
         check_state(state, own, f"checkpoint of variant {self.variant}")
-        for name, parameter in own.items():
-            parameter.copy_(state[name])
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimizer groups: weight decay, but not on biases and norms. FclipError if nothing is trainable."""

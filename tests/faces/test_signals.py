@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fclip.faces.base import create_backend
 from fclip.faces.landmarks import flip_landmarks
 from fclip.faces.signals import align_mesh, aligned_face, with_signals
+from fclip.files import resource_json
 from fclip.records import FaceTrack
 from fclip.synth.clips import render_clip, sample_clip
 
@@ -44,6 +46,15 @@ def test_names_units_and_frames_without_a_face(rendered: tuple[np.ndarray, FaceT
     found = with_signals(unseen, frames).signals
     assert not found[1].any() and np.array_equal(found[[0, 2, 3]], gap.signals[[0, 2, 3]])
     assert with_signals(gap, frames) is gap
+
+
+def test_the_names_are_those_of_the_table(rendered: tuple[np.ndarray, FaceTrack], models_dir) -> None:
+    """Models that read signals are built from the table, before they see any clip."""
+    frames, track = rendered
+    table = resource_json("signal_names.json")
+    assert list(with_signals(track, frames).signal_names) == table["landmarks"]
+    backend = create_backend("mediapipe", weights=models_dir / "face_landmarker.task")
+    assert list(with_signals(backend.analyze(frames), frames).signal_names) == table["mesh"]
 
 
 @given(shift=st.tuples(*[st.integers(-20, 20)] * 2), size=st.floats(0.6, 1.5), degrees=st.floats(-25, 25))

@@ -6,10 +6,12 @@ import csv
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from examples.weights import expressions
 from examples.weights.expressions import CLASSES, chosen_rows, make_card, make_expressions
 from examples.weights.pool import TRAINING, class_names, make_pool
+from fclip.cli.app import app
 from fclip.stages import predict
 
 
@@ -50,6 +52,12 @@ def test_the_card_names_a_class_of_one_person(tmp_path: Path) -> None:
     ]
 
 
+def in_this_process(*arguments: str) -> None:
+    """The same command without the seconds in which a process loads torch."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.slow
 def test_the_recipe_makes_a_run_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
@@ -64,6 +72,7 @@ def test_the_recipe_makes_a_run_that_answers(tmp_path: Path, monkeypatch: pytest
         rows.append({"path": f"{i}.png", "label": CLASSES[i % 6], "identity": f"p{i}", "part": part})
     write_labels(folder, rows)
     monkeypatch.setattr(expressions, "BACKENDS", ("lite",))
+    monkeypatch.setattr(expressions, "fclip", in_this_process)
     card = make_expressions(tmp_path, folder, tmp_path / "work")["lite"]
     assert sum(card["test_pictures"].values()) == 6
     run = tmp_path / "expressions" / "lite.safetensors"

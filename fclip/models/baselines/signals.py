@@ -22,7 +22,6 @@ from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, TrainingBatches
 from fclip.models.baselines.options import SignalsOptions
 from fclip.models.heads import classify
-from fclip.models.weights import check_state
 from fclip.registry import register
 from fclip.schema import JsonObject
 
@@ -85,12 +84,6 @@ class Signals(ExpressionModel):
     def trainable_state(self) -> dict[str, Tensor]:
         """All that `fit` sets."""
         return {name: getattr(self, name).detach() for name in ("weight", "bias", "mean")}
-
-    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        own = self.trainable_state()
-        check_state(state, own, f"checkpoint of variant {self.variant}")
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
 
     @torch.no_grad()
     def fit(self, batches: TrainingBatches, seed: int) -> JsonObject:

@@ -23,6 +23,7 @@ from fclip.models.base import MODALITIES, ExpressionModel, FrozenEncoder, ModelO
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.fusion import fuse, fusion_loss
 from fclip.models.finecliper.options import TEXTS, Options
+from fclip.models.finecliper.signals import SignalEncoder
 from fclip.models.finecliper.texts import CaptionTower, TextAdapters, encode_label_texts
 from fclip.models.heads import contrastive_chance, contrastive_loss, same_text
 from fclip.models.recipes import PAPER, Recipe
@@ -79,6 +80,8 @@ class FineCliper(ExpressionModel):
             self.caption_context = self.caption_tower.context
         self.longclip_weights = weights_source(spec.longclip_weights)
         self.longclip_sha256 = self.caption_tower.sha256 if self.caption_tower else None
+        if "signals" in self.modalities:
+            self.signal_names = tuple(resource_json("signal_names.json")[self.settings.signals])
         self.adapters: Any = self._build_adapters()
         self._label_features: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}  # eval only; `label_features`
         self._reported: set[str] = set()
@@ -106,10 +109,16 @@ class FineCliper(ExpressionModel):
         parts["proj"] = nn.ParameterDict(
             {name: nn.Parameter(matrix.clone()) for name, matrix in start.items() if name in self.modalities}
         )
+        if "signals" in self.modalities:
+            parts["signals"] = SignalEncoder(self.signal_names, image.trainable_projection().shape[1])
         return nn.ModuleDict(parts)
 
     def public_name(self, name: str) -> str:
         return name.removeprefix("adapters.")
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """As of any model, and the mean and deviation of the signals, which training finds."""
+        return super().trainable_state() | {self.public_name(n): b for n, b in self.adapters.named_buffers("adapters")}
 
     def train(self, mode: bool = True) -> FineCliper:
         """As the base's, and cached label features are dropped."""
@@ -185,6 +194,9 @@ class FineCliper(ExpressionModel):
             features = given if "caption_features" in batch else self.caption_features(given)
             matrix, bias = self.adapters["proj"]["caption"], self.caption_tower.tower.bias
             encoded["caption"] = self._project(features, matrix, bias)
+        if "signals" in self.modalities and "signals" in batch:
+            with torch.autocast(batch["signals"].device.type, enabled=False):
+                encoded["signals"] = self.adapters["signals"](batch["signals"])
         self._report_missing(tuple(encoded))
         return encoded
 
@@ -265,7 +277,7 @@ def _kept_modalities(spec: ModelSpec, modalities: tuple[str, ...]) -> tuple[str,
     kept = tuple(name for name in modalities if switches.get(name) is not False)
     if not kept:
         raise UsageError(f"the options switch off all modalities of variant {spec.variant}: {', '.join(modalities)}")
-    return kept
+    return kept if spec.options.signals == "none" else (*kept, "signals")
 
 
 def _check_settings(s: Options, modalities: tuple[str, ...]) -> None:

@@ -37,6 +37,12 @@ class Options(FrameOptions):
     )
     parsing: bool | None = option(None, "False leaves face parsing out", output=True)
     landmarks: bool | None = option(None, "False leaves the landmarks out", output=True)
+    signals: Literal["none", "mesh", "landmarks"] = option(
+        "none",
+        "expression signals as a further modality, which the paper has not: those of the back end mediapipe (mesh), or "
+        "of back ends that find 68 landmarks",
+        output=True,
+    )
     fusion_normalize: bool = option(False, "normalise the fused features", output=True)
     fusion_detach_weights: bool = option(False, "no gradient through the fusion weights", output=True)
     fusion_weights: list[float] | str | None = option(
