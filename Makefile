@@ -20,8 +20,9 @@ setup: .venv/ready ## make .venv with everything fclip needs (about a minute)
 	@echo "setup: making .venv (downloads PyTorch with its CUDA libraries once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	-$(BIN)/python -m compileall -q fclip  # once, not in every process, where PYTHONDONTWRITEBYTECODE is set
 	@touch $@
 
 demo: setup ## the whole pipeline on rendered faces: demo/report.html (under 5 minutes on 2 cores)
