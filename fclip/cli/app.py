@@ -145,7 +145,8 @@ def _run(command: str, module: Any, flags: dict[str, Any], file: Path | None) ->
                 shown = {"command": command, "config": config_dict(config), **config.derived()}
                 typer.echo(json.dumps(shown, indent=1))
                 return
-            if (listing := _listing(command, config)) is not None:
+            of_stage = getattr(module, "listing", None)
+            if (listing := _listing(command, config) or (of_stage and of_stage(config))) is not None:
                 typer.echo(json.dumps(listing.as_dict(), indent=1) if config.json else "\n".join(listing.lines))
                 return
             report = module.run(config)

@@ -85,6 +85,19 @@ def _on_clip(run: Path) -> str:
     return f" on {info.clip_read} ({info.clip_activation})" if info.clip_read and info.clip_activation else ""
 
 
+def listing(config: Config) -> StageReport | None:
+    """What there is for `--clip list`; of `list:NAME,...` these models, their speed measured on the device."""
+    if config.clip.partition(":")[0] != "list":
+        return None
+    from fclip.engine.batches.devices import choose_device
+    from fclip.models.backbone.listing import clip_rows, listing_lines
+
+    names = tuple(filter(None, config.clip.partition(":")[2].split(",")))
+    device = str(choose_device(config.device)) if names else ""
+    rows = list(clip_rows(names, device))
+    return StageReport("train", values={"clip": rows}, lines=listing_lines(rows))
+
+
 def planned_runs(config: Config, dataset: str, packed: Path) -> list[tuple[str, int]]:
     """(fold, seed) pairs of --fold and --seed; UsageError for a fold that the data set has not."""
     from fclip.data.storage.splits import read_splits

@@ -153,3 +153,13 @@ def test_image_sizes_that_do_not_fit_are_refused(name: str, reason: str) -> None
         add_tower(family)
     with pytest.raises(UsageError, match=reason):
         load_clip(name, "random")
+
+
+@pytest.mark.parametrize("family", ["clipa", "siglip", "vitamin", "eva02", "pe"])
+def test_a_whole_tower_can_be_tuned(family: str) -> None:
+    model = create_model("finetune", add_tower(family), CLASSES, 3, "random")
+    model(make_batch(model)).loss.backward()
+    blocks = {
+        name.split("blocks.")[1][0] for name, p in model.named_parameters() if "blocks." in name and p.grad is not None
+    }
+    assert blocks == {"0", "1"} and model.classifier.weight.grad is not None

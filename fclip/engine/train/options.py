@@ -25,7 +25,7 @@ class TrainOptions(Config):
     variant: str = option("star-dagger", "which model; list = show them", output=True, registry=VARIANTS)
     clip: str = option(
         "auto",
-        "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model; NAME@SIZE = that image size; "
+        "tiny, ViT-B-16, ViT-B-32, ViT-L-14 or another open_clip model (list shows them); NAME@SIZE = that image size; "
         "auto = ViT-B-16, tiny for rendered faces",
         output=True,
     )
