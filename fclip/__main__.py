@@ -1,5 +1,7 @@
 """The `fclip` command: from the first moment on, Ctrl-C ends it with exit code 130 and without a traceback."""
 
+import os
+
 from fclip.interrupts import leave_at_once
 
 
@@ -8,7 +10,11 @@ def main() -> None:
     leave_at_once()
     from fclip.cli.app import app  # with all that it imports: the better part of a second
 
-    app()
+    try:
+        app()
+    except OSError as error:  # help or a version that nobody can read: the disk is full, the pipe is closed
+        os.write(2, f"fclip: {error.strerror}\n".encode())
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fclip.data.media.images import Size, bounded_size, source_pixels
 from fclip.data.media.video import DecodedClip, Segment, open_source, read_part
 from fclip.errors import ClipFailure
 from fclip.faces.base import FaceDetector, SeeingBackend
@@ -67,7 +69,9 @@ def face_clips(
     """
     video = open_source(source)
     try:
-        size = None if detector else (cropping.size, cropping.size)
+        size: Size = (cropping.size, cropping.size)
+        if detector:
+            size = bounded_size(video.extent, len(cropping.plan.indices(video.timeline)))
         whole = read_part(video, source, cropping.plan, size=size)
         if detector is None:
             yield FaceClip(whole.frames, whole.times, whole.end, whole.fps, whole.truncated)
@@ -81,8 +85,12 @@ def face_clips(
             track = {"number": number, "of": len(faces), "from": seen[0], "to": seen[-1]}
             clip = whole
             if stretch != slice(0, len(times)):
-                clip = read_stretch(lambda *part: read_part(video, source, cropping.plan, *part), times[stretch])
-            yield cut_out(clip, face, times, stretch, cropping.size, track, detector)
+                again = partial(read_part, video, source, cropping.plan, size=size)
+                clip = read_stretch(again, times[stretch])
+            found = cut_out(clip, face, times, stretch, cropping.size, track, detector)
+            if size is not None and found.boxes is not None:
+                found.boxes = found.boxes * source_pixels(video.extent, clip.frames.shape[1:])
+            yield found
     finally:
         video.close()
 

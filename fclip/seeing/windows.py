@@ -7,7 +7,7 @@ than a window gives the very sample that the stages make of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fclip.captions.base import CaptionInput
+from fclip.data.media.images import Size, bounded_size, source_pixels
 from fclip.data.media.video import DecodedClip, FrameSource, open_source, read_part
 from fclip.data.media.windows import Window, plan_windows
 from fclip.data.storage.packed import PackedSample, shrink_parsing
@@ -30,6 +31,7 @@ from fclip.seeing.crops import chosen_faces, cut_out, read_stretch, rounded
 from fclip.seeing.faces import analyse_clips, finish_track
 from fclip.seeing.preparation import Analysis, Cropping
 
+PIECE = 4  # large frames read at once
 BEHIND = 24  # frames before a window that the boxes in it still rest on
 
 
@@ -188,7 +190,7 @@ class SampleMaker:
     ) -> FaceWindow:
         """Finish the sample of a face in a window; a window without a face in its crops says so."""
         times = frames.times[look.rows] if times is None else times
-        result = FaceWindow(window.start, window.end, face, None, times, look.boxes)
+        result = FaceWindow(window.start, window.end, face, None, times, frames.in_source(look.boxes))
         info = {"label": "", "times": rounded(times).tolist(), "end": round(float(end), 4)}
         sample = PackedSample("window", look.small, info)
         if self.faces is not None:
@@ -207,6 +209,12 @@ class SampleMaker:
         return result
 
 
+def _held_at_once(windows: Sequence[Window]) -> int:
+    """The most frames that are in memory: those of a window and, where more follow, of half a one ahead."""
+    spans = [int(window.rows[-1] - window.rows[0]) + 1 for window in windows]
+    return len(windows[0].rows) if len(windows) == 1 else max(spans) * 3 // 2 + PIECE
+
+
 class _Frames:
     """The frames of a video that its windows show, read in order: `held` {row: frame}, `times` (rows,) seconds."""
 
@@ -217,7 +225,11 @@ class _Frames:
         self._video = open_source(source)
         self._again: FrameSource | None = None
         self._indices, self._windows = plan_windows(self._video.timeline, cropping.plan, window, stride)
-        self._size = None if detector else (cropping.size, cropping.size)
+        self._size: Size = (cropping.size, cropping.size)
+        if detector:
+            self._size = bounded_size(self._video.extent, _held_at_once(self._windows))
+        self._piece = PIECE if isinstance(self._size, int) else len(self._indices)
+        self._shape: tuple[int, ...] = ()
         self._stream = self._video.frames(self._indices.tolist(), self._size)
         self.tracker = FaceTracker(detector, cropping.margin, inside=cropping.inside) if detector else None
         self.held: dict[int, np.ndarray] = {}
@@ -248,10 +260,18 @@ class _Frames:
         """The frames that the plan takes of a part of the video, read anew."""
         if self._again is None:
             self._again = open_source(self._source)
-        return read_part(self._again, self._source, self._cropping.plan, start, end)
+        return read_part(self._again, self._source, self._cropping.plan, start, end, self._size)
+
+    def in_source(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes in the frames held, in pixels of the source."""
+        return boxes * source_pixels(self._video.extent, self._shape) if isinstance(self._size, int) else boxes
 
     def _read(self, last: int) -> None:
-        """Read the frames up to row `last` and show them to the tracker."""
+        """Read the frames up to row `last` and show them to the tracker, large ones a few at a time."""
+        for stop in range(min(len(self.times) + self._piece, last), last + self._piece, self._piece):
+            self._read_piece(min(stop, last))
+
+    def _read_piece(self, last: int) -> None:
         first = len(self.times)
         times = []
         frames: np.ndarray | None = None
@@ -263,6 +283,7 @@ class _Frames:
         if frames is None:
             return
         frames = frames[: len(times)]
+        self._shape = frames.shape[1:]
         self.times = np.concatenate([self.times, times])
         self.held |= {first + place: frame for place, frame in enumerate(frames)}
         if self.tracker is not None:

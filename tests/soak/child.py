@@ -6,6 +6,8 @@ at once. `run_cold` starts the command as a user does. Both are real processes o
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -15,11 +17,12 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.soak.faults import Fault, Moments
 
+LONGEST = 1 << 20  # bytes that a command may say
 CRASHED = 70  # exit code of an exception that left the command
 PATIENCE = 120.0  # seconds until a command counts as hanging
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
@@ -53,33 +56,36 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Started:
-    """A process at work: its id, the file of what it says, and the file of what it learned."""
+    """A process at work: its id, the end of the pipe that it speaks into, and the file of what it learned."""
 
     pid: int
-    said: Path
+    said: int
     learned: Path
 
 
 def start(args: list[str], fault: Fault | None = None) -> Started:
     """Fork a process that runs `fclip ARGS`."""
-    place, name = tempfile.mkstemp(prefix="fclip-soak-")
-    started = Started(0, Path(name), Path(f"{name}.json"))
+    heard, said = os.pipe()
+    fcntl.fcntl(said, fcntl.F_SETPIPE_SZ, LONGEST)  # a file would fill up with the disk, and say less
+    learned = Path(tempfile.gettempdir()) / f"fclip-soak-{os.getpid()}-{heard}.json"
     pid = os.fork()
     if pid == 0:
         code = CRASHED
         try:
             os.setsid()
-            os.dup2(place, 2)
-            os.dup2(place, 1)
+            os.dup2(said, 2)
+            os.dup2(said, 1)
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            code = _command(args, fault or Fault(), started.learned)
+            code = _command(args, fault or Fault(), learned)
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stderr.flush()
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
-    os.close(place)
-    return replace(started, pid=pid)
+    os.close(said)
+    return Started(pid, heard, learned)
 
 
 def finish(started: Started) -> Outcome:
@@ -93,14 +99,15 @@ def finish(started: Started) -> Outcome:
         ended = status is not None and not _lives(started.pid)
         if not ended:
             time.sleep(0.005)
-    text = started.said.read_text(errors="replace")
-    writes = json.loads(started.learned.read_text()) if started.learned.exists() else 0
-    for path in (started.said, started.learned):
-        path.unlink(missing_ok=True)
     if not ended:
         os.killpg(started.pid, signal.SIGKILL)
         if status is None:
             os.waitpid(started.pid, 0)
+    with open(started.said, errors="replace") as pipe:
+        text = pipe.read()
+    writes = json.loads(started.learned.read_text()) if started.learned.exists() else 0
+    started.learned.unlink(missing_ok=True)
+    if not ended:
         what = "the command" if status is None else "a worker of a command that is gone"
         return Outcome(CRASHED, f"{text}\nTraceback: {what} did not end within {PATIENCE:g} s")
     assert status is not None

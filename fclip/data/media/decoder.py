@@ -65,6 +65,13 @@ class VideoFile:
             self.close()
             raise
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(height, width) of the frames with square pixels, as the file's header says, before they are turned."""
+        stream = self._reader.stream
+        context = stream.codec_context
+        return square_pixels(context.width, context.height, pixel_aspect(stream.sample_aspect_ratio))[::-1]
+
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
@@ -213,15 +220,22 @@ def _stamped(frames: Iterator[av.VideoFrame]) -> Iterator[Stamped]:
             yield frame.pts, frame
 
 
-class _Converter:
-    """Turns decoded frames into upright RGB arrays of one size, with square pixels.
+def pixel_aspect(told: Fraction | None) -> Fraction:
+    """Width / height of a pixel (DVD, DV and HDV have others than 1); 1 where the file says nothing, or nonsense."""
+    return told if told and 1 / _WIDEST_PIXEL <= told <= _WIDEST_PIXEL else Fraction(1)
 
-    `aspect`: width / height of a pixel (DVD, DV and HDV have others than 1), None or 0 if the file does not say.
-    """
+
+def square_pixels(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """(width, height) with square pixels: the shorter-looking side is drawn out, so that no detail is lost."""
+    return (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
+
+
+class _Converter:
+    """Turns decoded frames into upright RGB arrays of one size, with square pixels; `aspect`: as the file tells it."""
 
     def __init__(self, path: Path, size: Size, aspect: Fraction | None = None) -> None:
         self.rotation = 0
-        self._aspect = aspect if aspect and 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else Fraction(1)
+        self._aspect = pixel_aspect(aspect)
         self._path = path
         self._size = size
         self._target: tuple[int, int] | None = None
@@ -236,18 +250,12 @@ class _Converter:
         self.rotation = frame.rotation % 360
         turns = round(frame.rotation / 90) % 4  # counter-clockwise
         if self._target is None:
-            shown = self._shown(frame)
+            shown = square_pixels(frame.width, frame.height, self._aspect)
             check_size(*shown, self._path)
             self._target = fit_size(*(shown if turns % 2 else shown[::-1]), self._size)
         height, width = self._target[::-1] if turns % 2 else self._target
         rgb = self._scale(frame, width, height)
         return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
-
-    def _shown(self, frame: av.VideoFrame) -> tuple[int, int]:
-        """(width, height) with square pixels: the shorter-looking side is drawn out, so that no detail is lost."""
-        if self._aspect >= 1:
-            return round(frame.width * self._aspect), frame.height
-        return frame.width, round(frame.height / self._aspect)
 
     def _scale(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         try:

@@ -21,6 +21,7 @@ MAX_ANIMATION = 100_000  # frames of one file
 Size = tuple[int, int] | int | None  # exactly (height, width); or the longest side at most; or as it is
 MAX_SIDE = 8192  # pixels; larger frames are refused before decoding
 MAX_PIXELS = 1 << 23  # of a frame; larger ones (than 3840 x 2160) are scaled down while decoding, to bound memory
+IN_FLIGHT = 16 * MAX_PIXELS  # pixels of such frames that are held at once: 400 MB
 FOLDER_FPS = 25.0  # frame folders carry no clock; this rate only names the times
 
 
@@ -60,6 +61,26 @@ def fit_size(height: int, width: int, size: Size) -> tuple[int, int]:
         return height, width
     scale = math.sqrt(MAX_PIXELS / (height * width)) if size is None else min(1.0, size / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def bounded_size(extent: tuple[int, int], held: int) -> Size:
+    """How to decode a source of which `held` frames are in memory at once; None, as they are, up to MAX_PIXELS each.
+
+    Larger ones get a longest side with which all that are held have at most IN_FLIGHT pixels. extent: (height, width).
+    """
+    height, width = extent
+    if height * width <= MAX_PIXELS:
+        return None
+    pixels = min(MAX_PIXELS, IN_FLIGHT // max(held, 1))
+    return max(1, int(max(extent) * math.sqrt(pixels / (height * width))))
+
+
+def source_pixels(extent: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """(4,): boxes in frames of (height, width, ...), made smaller while decoding, times this are in source pixels."""
+    short, long = sorted(extent)
+    height, width = shape[:2]
+    across, down = (short / width, long / height) if height >= width else (long / width, short / height)  # turned?
+    return np.array([across, down, across, down], np.float32)
 
 
 def read_image(path: Path, size: Size = None) -> np.ndarray:
@@ -114,7 +135,7 @@ def first_line(error: BaseException) -> str:
 
 
 class FrameFolder:
-    """A folder of frame images (or one picture) as a clip, with the same face as `container.VideoFile`.
+    """A folder of frame images (or one picture) as a clip, with the same face as `decoder.VideoFile`.
 
     The `timeline` assumes FOLDER_FPS.
     """
@@ -129,6 +150,16 @@ class FrameFolder:
         self.truncated = False
         suffix = self._files[0].suffix.lower().lstrip(".")
         self.info: dict[str, Any] = {"format": "frames", "codec": suffix, "rotation": 0}
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(height, width) of the first picture, as it is stored."""
+        try:
+            with warnings.catch_warnings(), Image.open(self._files[0]) as image:
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                return image.height, image.width
+        except Exception:  # read_image will say what is wrong
+            return 1, 1
 
     def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
         """Yield (index, seconds, uint8 RGB (H, W, 3)) for rising frame indices; all get the first one's size."""
@@ -162,6 +193,11 @@ class AnimatedImage:
         self.timeline = Timeline(np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
         self.truncated = len(steps) < self._count
         self.info: dict[str, Any] = {"format": "animation", "codec": path.suffix.lower().lstrip("."), "rotation": 0}
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(height, width) of the frames."""
+        return self._image.height, self._image.width
 
     @property
     def _count(self) -> int:

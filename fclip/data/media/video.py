@@ -40,6 +40,10 @@ class FrameSource(Protocol):
     def truncated(self) -> bool:
         """Whether it is damaged, or ends before its header says."""
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(height, width) of its frames before they are scaled or turned."""
+
     def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
         """Yield (index, seconds, uint8 RGB (H, W, 3)) for rising, distinct frame indices."""
 
@@ -94,6 +98,11 @@ class _Part:
     def truncated(self) -> bool:
         """As of the whole."""
         return self._whole.truncated
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """As of the whole."""
+        return self._whole.extent
 
     def frames(self, wanted: Sequence[int], size: Size = None) -> Iterator[tuple[int, float, np.ndarray]]:
         """As of the whole, counted from the segment's first frame."""

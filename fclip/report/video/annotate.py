@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from fclip.faces.base import FaceBackend
     from fclip.report.video.overlay import FaceMarks, FaceSeries
 
-CHUNK = 32  # frames held at once
+CHUNK = 32  # frames held at once, of wide videos half as many
 SIDE = 160  # pixels of the crops in which landmarks are found
 
 
@@ -56,19 +58,27 @@ def draw_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (seconds, picture) of every frame of a video with what the windows say about it drawn in; `faces` finds the
     landmarks."""
-    from fclip.data.media.video import iter_frames
+    from fclip.data.media.images import bounded_size, source_pixels
+    from fclip.data.media.video import iter_frames, open_source
     from fclip.report.video.overlay import Overlay
 
     of_face = {face: [w for w in windows if w.face == face] for face in sorted({w.face for w in windows} - {0})}
     cropping = predictor.samples.cropping
     margin = None if predictor.samples.detector is None else cropping.margin
     overlay = None
-    for group in batches(iter_frames(source), CHUNK):
+    with closing(open_source(source)) as video:
+        extent = video.extent
+    size = bounded_size(extent, CHUNK // 2)
+    for group in batches(iter_frames(source, size), CHUNK if size is None else CHUNK // 2):
         frames, times = np.stack([frame for _, frame in group]), np.array([time for time, _ in group])
+        group.clear()
         if overlay is None:
             series = {face: face_series(found) for face, found in of_face.items()}
             overlay = Overlay(predictor.model.classes, series, seconds, frames.shape[1:3])
-        marks: list[dict[int, FaceMarks]] = [{} for _ in group]
+            if size is not None and predictor.samples.detector is not None:
+                shrunk = source_pixels(extent, frames.shape[1:])
+                of_face = {face: [replace(w, boxes=w.boxes / shrunk) for w in found] for face, found in of_face.items()}
+        marks: list[dict[int, FaceMarks]] = [{} for _ in frames]
         for face, found in of_face.items():
             with predictor.spent.on("landmarks to draw"):
                 there = _marks(faces, margin, found, frames, times)
