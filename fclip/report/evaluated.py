@@ -96,7 +96,8 @@ def read_evaluated(folder: Path) -> Evaluated:
     have no record; of them predictions.csv must be of the classes and clips of results.json.
     """
     result = read_record(folder / "eval" / "results.json", Result)
-    changed = changed_output(folder / "eval") if result.schema > 1 else None
+    recorded = result.schema > 1 or (folder / "eval" / RECORD).exists()  # schema may be what was changed
+    changed = changed_output(folder / "eval") if recorded else None
     if changed is not None:
         what = "is missing or damaged, the evaluation is not finished" if changed == RECORD else "is not as written"
         raise FclipError(f"{folder / 'eval' / changed}: {what}; make it again: fclip eval {folder}")

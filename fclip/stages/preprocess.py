@@ -284,7 +284,9 @@ class FramesStage(ShardStage[Config]):
                         ]
                 except ClipFailure as failure:
                     result.failed.append((clip.key, str(failure)))
-                    continue
+                    samples = []
+                if _size(clip.source) != row["bytes"]:  # a disk that went away is no failure of the clip
+                    raise FclipError(f"{clip.source}: changed or vanished while it was read; run the command again")
                 for key, fields in samples:
                     writer.write(key, fields)
                     result.ok.append(key)

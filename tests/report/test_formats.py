@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fclip.engine.evaluate.aggregate import make_rows
 from fclip.engine.evaluate.metrics import Reliability
 from fclip.errors import FclipError, MissingOutput, UsageError
-from fclip.report.evaluated import find_evaluated
+from fclip.report.evaluated import find_evaluated, read_evaluated
 from fclip.report.explanations import Explanations, read_explanations, spread_over_classes, write_explanations
 from fclip.report.page import plots
 from fclip.report.page.blocks import Flag, Heading, Interval, Measure, Picture, Pictures, Table, Text
@@ -269,6 +269,17 @@ def test_an_evaluation_that_was_changed_afterwards_is_not_reported(tmp_path, cap
     assert not (tmp_path / "r.md").exists()
     assert report.run(report.Config(root=tmp_path, out=tmp_path / "r.md")).counts["runs"] == 1
     assert f"left out: {path}" in caplog.text
+
+
+@pytest.mark.parametrize("schema", [1, -3, None])
+def test_the_record_of_an_evaluation_counts_whatever_schema_its_results_say(tmp_path, schema):
+    run = write_run(tmp_path, "dagger", "1", 0)
+    path = run / "eval" / "results.json"
+    values = json.loads(path.read_text())
+    values.update(schema=schema, seed=7)
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+    with pytest.raises(FclipError, match=r"results\.json: is not as written"):
+        read_evaluated(run)
 
 
 def test_results_of_schema_1_are_read_with_the_figures_of_their_predictions(tmp_path):

@@ -198,3 +198,24 @@ def test_hours_of_video(tmp_path: Path) -> None:
     assert clip.total == 2160 and clip.end == pytest.approx(10_800)
     np.testing.assert_allclose(clip.times, segment_centres(2160, 16) * 5.0)
     np.testing.assert_allclose(clip.frames.mean((1, 2, 3)), 20 + segment_centres(2160, 16) // 12, atol=3)
+
+
+@pytest.mark.parametrize("cut", [0, 900, None])
+def test_a_video_that_vanishes_meanwhile_is_no_failed_clip(faces, tmp_path, monkeypatch, cut) -> None:
+    """As when a disk goes away: the run stops, and the same command goes on once the video is back."""
+    source = tmp_path / "source"
+    shutil.copytree(faces, source)
+    path, data = source / "neutral" / "cut.mp4", (faces / "neutral" / "cut.mp4").read_bytes()
+    read = preprocess.FramesStage.read
+
+    def spoiling(self, clip, where):
+        if where.name == path.name:
+            path.unlink() if cut is None else path.write_bytes(data[:cut])
+        return read(self, clip, where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocess.FramesStage, "read", spoiling)
+        with pytest.raises(FclipError, match=r"cut\.mp4: changed or vanished while it was read"):
+            run(source, tmp_path, crop="none", shard_size=1)
+    path.write_bytes(data)
+    assert run(source, tmp_path, crop="none", shard_size=1).counts["ok"] == 3
