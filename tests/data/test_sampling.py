@@ -39,6 +39,7 @@ def test_centres_equal_the_published_loader(parity: Path) -> None:
         mine = np.array([segment_centres(total, segments) for total in lengths])
         told = difference(f"indices_{segments}", mine, golden.outputs[f"indices_{segments}"], {"exact": True})
         assert not told, told
+    golden.assert_all_read()
 
 
 def test_centres_and_padding() -> None:

@@ -102,6 +102,7 @@ def test_golden(backend: FaceXFormerBackend, golden: Golden) -> None:
         for stage, step in enumerate((8, 4, 2, 1)):
             found[f"stage{stage}_subset"] = maps[stage].permute(0, 3, 1, 2)[:, ::16, ::step, ::step]
         golden.check(case, found)
+    golden.assert_all_read()
 
 
 def test_batches_over_clips_equal_single_frames(backend: FaceXFormerBackend) -> None:

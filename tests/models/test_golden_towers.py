@@ -27,9 +27,23 @@ from fclip.models.backbone.tokenizer import clip_tokenizer
 from fclip.models.convert import convert
 from fclip.models.finecliper.frames import FrameEncoder
 from fclip.models.finecliper.texts import CaptionTower
-from tests.goldens import Golden, difference
+from tests.goldens import Golden, difference, forget_tensors
 
+END = 49407  # the end token, which the golden's decoded texts leave out
 SCALARS = {name: torch.tensor(77) for name in ("input_resolution", "context_length", "vocab_size")}  # OpenAI's
+
+
+LOADED: dict[str, Any] = {}  # CLIP by name, as test_clip has loaded it
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory() -> Iterator[None]:
+    """Files are read once, so they need no checksums, a second a gigabyte; then all memory is given back."""
+    torch.serialization.set_crc32_options(False)
+    yield
+    torch.serialization.set_crc32_options(True)
+    LOADED.clear()
+    forget_tensors()
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +81,12 @@ def image_outputs(visual: Any, images: Tensor, monkeypatch: pytest.MonkeyPatch) 
 
 
 def built_tower(name: str, state: dict[str, Tensor]) -> Any:
-    """open_clip's image tower with these weights (names with `visual.`); a projection that they lack stays random."""
+    """open_clip's image tower of these weights (names with `visual.`); a projection that they lack is zero."""
     config = clip_config(name)
-    visual = open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"], quick_gelu=True)
+    with torch.device("meta"):
+        visual = open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"], quick_gelu=True)
     own = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
-    visual.load_state_dict({"proj": visual.proj.data, **own})
+    visual.load_state_dict({"proj": torch.zeros(visual.proj.shape), **own}, assign=True)
     return visual
 
 
@@ -85,7 +100,7 @@ def test_clip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sys
             golden.check(case, image_outputs(built_tower(clip_name(case), state), images, monkeypatch))
             continue
         torch.save({**state, **SCALARS}, tmp_path / "clip.pt")
-        clip = load_clip(clip_name(case), tmp_path / "clip.pt")
+        clip = LOADED[clip_name(case)] = load_clip(clip_name(case), tmp_path / "clip.pt")
         found = image_outputs(clip.model.visual, images, monkeypatch)
         found["tokens"] = clip.tokenizer(case["inputs"]["texts"])
         found["text_features"] = encode_text(clip.model, found["tokens"])
@@ -93,6 +108,7 @@ def test_clip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sys
         found["logits_per_image"] = clip.model.logit_scale.exp() * cosine
         found["logits_per_text"] = found["logits_per_image"].T
         golden.check(case, found)
+    golden.assert_all_read()
 
 
 def test_aim(parity: Path, tmp_path: Path) -> None:
@@ -106,6 +122,7 @@ def test_aim(parity: Path, tmp_path: Path) -> None:
         assert report.metadata["clip"] == clip_name(case) and report.missing == ("visual.proj",)
         weights = load_file(tmp_path / "aim.safetensors")
         golden.check(case, aim_outputs(case, weights, golden.input(case, "video").transpose(1, 2)))
+    golden.assert_all_read()
 
 
 def aim_outputs(case: dict[str, Any], weights: dict[str, Tensor], clips: Tensor) -> dict[str, Tensor | np.ndarray]:
@@ -114,7 +131,9 @@ def aim_outputs(case: dict[str, Any], weights: dict[str, Tensor], clips: Tensor)
     visual = built_tower(clip_name(case), weights)
     own = {k.removeprefix("frames."): v for k, v in weights.items() if k.startswith("frames.")}
     hidden = own["blocks.0.spatial.down.bias"].shape[0]
-    encoder = FrameEncoder(made["width"], made["layers"], made["num_frames"], hidden, made["adapter_scale"])
+    both = made.get("num_tadapter", 1) == 2
+    sizes = (made["width"], made["layers"], made["num_frames"], hidden)
+    encoder = FrameEncoder(*sizes, made["adapter_scale"], both=both)
     encoder.load_state_dict(own)
     after: list[Tensor] = []
     plain = encoder._block
@@ -154,7 +173,7 @@ def test_longclip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             found |= image_outputs(visual, golden.input(case, "images"), monkeypatch)
         else:
             check_as_clip(clips, visual, state)
-        clip = load_clip(name, "random")
+        clip = LOADED.get(name) or load_clip(name, "random")  # of its text tower nothing but the form counts
         tower = CaptionTower(clip.model, tmp_path / "longclip.pt")
         found["tokens"] = tokens = clip.tokenizer(case["inputs"]["texts"], context_length=248)
         found["eot_index"] = tokens.argmax(dim=-1)
@@ -167,6 +186,7 @@ def test_longclip(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(
             tower(tokens[short, :77]) @ tower.tower.projection, features[short]
         )  # length is nothing
+    golden.assert_all_read()
 
 
 def check_as_clip(clips: Golden, visual: Any, state: dict[str, Tensor]) -> None:
@@ -188,8 +208,8 @@ def check_as_clip(clips: Golden, visual: Any, state: dict[str, Tensor]) -> None:
     raise AssertionError("no golden for Long-CLIP's image tower")
 
 
-def test_tokenizer(parity: Path) -> None:
-    """All strings at each context length that the file has, literal special words included."""
+def test_tokenizer(parity: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All strings at each context length that the file has, literal special words included; what ftfy does to them."""
     golden = Golden(parity, "tokenizer")
     tokenizer, texts = clip_tokenizer(), golden.spec["texts"]
     lengths = [name for name in golden.outputs.files if name.startswith("ids_")]
@@ -202,6 +222,13 @@ def test_tokenizer(parity: Path) -> None:
         )
     counts = np.array([len(tokenizer.encode(text)) for text in texts])
     assert not (told := difference("n_bpe", counts, golden.outputs["n_bpe"], {"exact": True})), told
+    assert (counts > 75).nonzero()[0].tolist() == golden.spec["over_long_without_truncate"]
+    for text, decoded in zip(texts, golden.spec["decoded_77"], strict=True):
+        assert tokenizer.decode([i for i in tokenizer.encode(text)[:75] if i != END]) == decoded
+    monkeypatch.setattr(open_clip.tokenizer.ftfy, "fix_text", lambda text: text)
+    changed = (tokenizer(texts, 77).numpy() != golden.outputs["ids_77"]).any(axis=1)
+    assert (changed == golden.outputs["changes_without_ftfy"]).all()
+    golden.assert_all_read()
 
 
 def test_a_word_like_the_end_does_not_end_a_text() -> None:

@@ -1,11 +1,13 @@
 """The reference implementations' numbers, reproduced by models loaded from converted files in the distributed layout.
 
-Full size (ViT-B/32, ViT-B/16), on CPU. Files and models are made once per module and shared by the tests.
+Full size (ViT-B/32, ViT-B/16), on CPU. A CLIP that several have in common is written and loaded once.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fclip.models import build, load_model
-from fclip.models.backbone.clip import load_clip
+from fclip.models.backbone.clip import LoadedClip, load_clip
 from fclip.models.backbone.encode import encode_text
 from fclip.models.baselines.descriptions import read_descriptions
 from fclip.models.baselines.prompt_learner import place_context
@@ -25,19 +27,40 @@ from fclip.models.convert import checkpoints, convert
 from fclip.models.heads import cosine_logits
 from tests.goldens import Golden
 
+_WRITTEN: dict[tuple[tuple[str, int], ...], Path] = {}
 
-def clip_file(path: Path, state: dict[str, Tensor], prefix: str) -> Path:
-    save_file({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, path)
-    return path
+
+def clip_file(folder: Path, plain: dict[str, Tensor]) -> Path:
+    """A file of these weights, the same for the same tensors."""
+    same = tuple((name, id(tensor)) for name, tensor in sorted(plain.items()))
+    if same not in _WRITTEN:
+        _WRITTEN[same] = folder / f"clip{len(_WRITTEN)}.safetensors"
+        save_file(plain, _WRITTEN[same])
+    return _WRITTEN[same]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder whose big files are removed when the module is done."""
     path = tmp_path_factory.mktemp("goldens")
+    torch.serialization.set_crc32_options(False)  # of files that are read once, a second a gigabyte
     yield path
+    torch.serialization.set_crc32_options(True)
+    loaded_once.cache_clear()
+    _WRITTEN.clear()
     for file in path.iterdir():
         file.unlink()
+
+
+loaded_once = cache(load_clip)
+
+
+def loaded_to_tune(*args: Any, **options: Any) -> LoadedClip:
+    """The same for a model that takes the image tower out and trains it."""
+    found = loaded_once(*args, **options)
+    model = copy.copy(found.model)
+    model._modules = {**found.model._modules, "visual": copy.deepcopy(found.model.visual)}
+    return replace(found, model=model)
 
 
 def converted(folder: Path, source: Path, kind: str, clip_weights: Path, **options: Any) -> Any:
@@ -57,12 +80,13 @@ def prompt_tokens(model: Any) -> Tensor:
 
 
 @torch.no_grad()
-def test_dfer_clip(parity: Path, folder: Path) -> None:
+def test_dfer_clip(parity: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All cases; the image tower and the temporal transformer are run where the case has frames."""
+    monkeypatch.setattr(build, "load_clip", loaded_to_tune)
     golden = Golden(parity, "dfer_clip")
     for case in golden.cases:
         state, texts = golden.state(case), case["inputs"]["texts"]
-        weights = clip_file(folder / "clip.safetensors", state, "clip_model_.")
+        weights = clip_file(folder, under(state, "clip_model_."))
         write_dfer_clip(folder / "model.pth", state)
         named = () if len(texts) in (7, 11) else tuple(f"class {i}" for i in range(len(texts)))
         position = case["constructor"]["class_token_position"]
@@ -76,14 +100,16 @@ def test_dfer_clip(parity: Path, folder: Path) -> None:
             found["temporal_output"] = video = model.video_features(features)
             found["logits"] = cosine_logits(video, found["text_features"], 100.0)
         golden.check(case, found)
+    golden.assert_all_read()
 
 
 @torch.no_grad()
-def test_emoclip(parity: Path, folder: Path) -> None:
+def test_emoclip(parity: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "load_clip", loaded_once)
     golden = Golden(parity, "emoclip")
     for case in golden.cases:
         state = golden.state(case)
-        weights = clip_file(folder / "clip.safetensors", state, "backbone.")
+        weights = clip_file(folder, under(state, "backbone."))
         torch.save({f"module.{k}": v for k, v in state.items()}, folder / "model.pth")
         model, _ = converted(folder, folder / "model.pth", "emoclip", weights)
         tokens = model.tokenizer(case["inputs"]["texts"])
@@ -101,21 +127,19 @@ def test_emoclip(parity: Path, folder: Path) -> None:
                 "logits_per_video": cosine_logits(video, texts, model.logit_scale.exp()),
             },
         )
+    golden.assert_all_read()
 
 
 @torch.no_grad()
 def test_coop_and_cocoop(parity: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every case and position; where cases have the same CLIP and images, the images are encoded once."""
-    once = cache(load_clip)  # both towers stay frozen, so that all models here can share them
-    monkeypatch.setattr(build, "load_clip", once)
-    monkeypatch.setattr(checkpoints, "load_clip", once)
+    monkeypatch.setattr(build, "load_clip", loaded_once)  # the towers stay frozen: all models here can share them
+    monkeypatch.setattr(checkpoints, "load_clip", loaded_once)
     encoded: dict[str, Tensor] = {}
     for golden in (Golden(parity, "coop"), Golden(parity, "cocoop")):
-        weights = folder / f"clip-{golden.spec['seed']}.safetensors"
         for case in golden.cases:
             state = golden.state(case)
-            if not weights.exists():
-                clip_file(weights, plain_clip(state), "")
+            weights = clip_file(folder, plain_clip(state))
             write_coop(folder / "model.pth.tar", state)
             given = case["constructor"].get("CLASS_TOKEN_POSITION")
             model, report = converted(folder, folder / "model.pth.tar", "coop", weights, position=given)
@@ -134,12 +158,15 @@ def test_coop_and_cocoop(parity: Path, folder: Path, monkeypatch: pytest.MonkeyP
             if hasattr(model, "meta_net"):
                 found["meta_net_output"] = model.meta_net(features[:, 0])
             golden.check(case, found)
+        golden.assert_all_read()
+
+
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def plain_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """CLIP's own state dict from that of CoOp's CustomCLIP."""
-    plain = {
-        f"visual.{k.removeprefix('image_encoder.')}": v for k, v in state.items() if k.startswith("image_encoder.")
-    }
+    plain = {f"visual.{k}": v for k, v in under(state, "image_encoder.").items()}
     plain |= {k.removeprefix("text_encoder."): v for k, v in state.items() if k.startswith(("text_encoder.", "token_"))}
     return {**plain, "logit_scale": state["logit_scale"]}
