@@ -6,6 +6,8 @@ This is the one module that data, faces, captions and models may all import.
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -47,6 +49,34 @@ def check_key(key: str) -> str:
 def make_key(text: str) -> str:
     """Turn any text (a relative path) into a valid key: other characters become `_`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_") or "_"
+
+
+def fold_name(name: str) -> str:
+    """A name as names are told apart: without case, Unicode form and blanks around it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
+
+
+def check_class_names(names: Any, where: str = "classes", error: type[FclipError] = FclipError) -> tuple[str, ...]:
+    """Class names as a tuple; `error` in one line, beginning with `where`, for names that cannot name classes.
+
+    That is one text in place of a list, a name that is no text, is empty or has unprintable characters, and two that
+    differ in case or Unicode form alone. How long a name may be depends on the text tower (see create_model).
+    """
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise error(f"{where}: class names are a list of texts, not {names!r:.60}")
+    found, seen = tuple(names), dict[str, str]()
+    for name in found:
+        if not isinstance(name, str):
+            raise error(f"{where}: {name!r:.60} is no class name, as it is no text")
+        if not name.strip() or not name.strip().isprintable():
+            raise error(f"{where}: {name!r:.60} is no class name, as it is empty or unprintable")
+        other = seen.setdefault(fold_name(name), name)
+        if other != name:
+            raise error(f"{where}: {ascii(other)} and {ascii(name)} differ in case or Unicode form alone; rename one")
+    if len(seen) < len(found):
+        twice = next(name for name in found if found.count(name) > 1)
+        raise error(f"{where}: class {twice!r} comes twice")
+    return found
 
 
 @dataclass(frozen=True)

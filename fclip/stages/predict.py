@@ -17,6 +17,7 @@ from fclip.catalogue import listed, published
 from fclip.config import CommonConfig, option
 from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, UsageError
+from fclip.records import check_class_names
 from fclip.registry import CAPTIONERS, FACE_BACKENDS
 from fclip.runner.progress import progress_bar
 from fclip.runner.report import StageReport
@@ -91,6 +92,7 @@ def run(config: Config) -> StageReport:
     """Predict every video; one that cannot be read is reported and the rest goes on (exit 1)."""
     if not config.videos:
         raise UsageError("name at least one video file or folder")
+    check_class_names(config.classes, "--classes", UsageError)
     if config.all_faces and config.crop == "none":
         raise UsageError("--all-faces needs a face detector: --crop lite or mediapipe")
     from fclip.runner.remote import fetched

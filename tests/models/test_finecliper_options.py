@@ -52,7 +52,7 @@ def test_every_variant_is_registered_under_its_functions_name() -> None:
         ({"variant": "base", "parsing": True}, "variant base has no parsing to switch on, only frames"),
         ({"variant": "base", "frames_level": False}, "switch off all modalities of variant base"),
         ({"classes": ["a"]}, "classes must be two or more different names"),
-        ({"classes": ["a", "a"]}, "classes must be two or more different names"),
+        ({"classes": ["a", "a"]}, "class 'a' comes twice"),
         ({"frames": 0}, "frames must be at least 1"),
     ],
 )

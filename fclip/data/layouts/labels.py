@@ -11,6 +11,7 @@ from functools import cache
 
 from fclip.data.layouts.base import published_facts
 from fclip.errors import FclipError
+from fclip.records import check_class_names, fold_name
 
 _CLOSE = 0.85  # difflib's ratio from which two names look like one misspelt
 _SHOWN = 5
@@ -24,9 +25,9 @@ def spellings() -> dict[str, str]:
 
 def match_label(text: str, classes: Sequence[str], where: str) -> str:
     """The class that a label text means: itself, another case, or a known spelling ("Happy" -> happiness)."""
-    folded = text.strip().casefold()
-    by_case = {name.casefold(): name for name in classes}
-    name = by_case.get(folded) or by_case.get(spellings().get(folded, "").casefold())
+    folded = fold_name(text)
+    by_case = {fold_name(name): name for name in classes}
+    name = by_case.get(folded) or by_case.get(fold_name(spellings().get(folded, "")))
     if name is None and folded in spellings():  # the class may have another spelling of it for a name
         name = next((n for case, n in by_case.items() if spellings().get(case) == spellings()[folded]), None)
     if name is None:
@@ -39,9 +40,9 @@ def match_label(text: str, classes: Sequence[str], where: str) -> str:
 def merge_spellings(texts: Iterable[str]) -> dict[str, str]:
     """{label text: the name of its class} for labels without a list of classes.
 
-    Texts that differ in case only, are known spellings of one expression ("Happy", "happy", "happiness"), or write one
-    number ("1", "1.0") are one class. It keeps the one spelling that occurs; of several it is called by the canonical
-    one, or the first.
+    Texts that differ in case or Unicode form only, are known spellings of one expression ("Happy", "happy",
+    "happiness"), or write one number ("1", "1.0") are one class. It keeps the one spelling that occurs; of several it
+    is called by the canonical one, or the first.
     """
     groups: dict[str, list[str]] = {}
     for text in sorted(set(texts)):
@@ -51,7 +52,7 @@ def merge_spellings(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _meaning(text: str) -> str:
-    folded, number = text.strip().casefold(), as_number(text)
+    folded, number = fold_name(text), as_number(text)
     return str(number) if number is not None else spellings().get(folded, folded)
 
 
@@ -81,24 +82,15 @@ def read_labels(texts: Sequence[str], given: Sequence[str], where: Callable[[int
     Raises FclipError for a text that is no class, or names that cannot tell classes apart.
     """
     if given:
-        _check_names(given)
+        check_class_names(given, "--classes")
         classes = tuple(name.strip() for name in given)
         meaning, told = _by_number(set(texts), classes, where(0))
         return Labels(classes, [meaning.get(t) or match_label(t, classes, where(i)) for i, t in enumerate(texts)], told)
     meaning = merge_spellings(texts)
     classes = tuple(sorted(set(meaning.values())))
-    _check_names(classes)
+    check_class_names(classes, "labels (correct them, or give --classes)")
     labels = [meaning[text] for text in texts]
     return Labels(classes, labels, [*merged_lines(meaning), *label_remarks(Counter(texts), meaning)])
-
-
-def _check_names(names: Sequence[str]) -> None:
-    folded = [name.strip().casefold() for name in names]
-    for name in names:
-        if not name.strip() or not name.strip().isprintable():
-            raise FclipError(f"{name!r} is no class name; correct the labels or give --classes")
-        if folded.count(name.strip().casefold()) > 1:
-            raise FclipError(f"class {name!r} comes twice, apart from case; correct the labels or give --classes")
 
 
 def _by_number(texts: set[str], classes: tuple[str, ...], where: str) -> tuple[dict[str, str], list[str]]:

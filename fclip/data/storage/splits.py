@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fclip.errors import FclipError
 from fclip.files import read_json, write_json
-from fclip.records import check_key
+from fclip.records import check_class_names, check_key
 from fclip.runner.verify import verified
 
 SIDES = ("train", "test")
@@ -109,11 +109,9 @@ def read_classes(folder: str | Path) -> tuple[str, ...]:
     """Read the class names of `folder`, in order; FclipError if there is no list of them, or not the one on record."""
     path = verified(Path(folder) / "classes.json")
     names = read_json(path)
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names:
         raise FclipError(f"{path}: not a list of class names; run fclip preprocess again")
-    if len(set(names)) != len(names):
-        raise FclipError(f"{path}: a class name comes twice; correct the file")
-    return tuple(names)
+    return check_class_names(names, str(path))
 
 
 def check_classes(expected: Sequence[str], found: Sequence[str], where: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from fclip.engine.evaluate.bootstrap import Clips
 from fclip.errors import FclipError
 from fclip.files import atomic_write
+from fclip.records import check_class_names
 
 log = logging.getLogger(__name__)
 
@@ -183,8 +184,7 @@ def _match_classes(
     from fclip.data.layouts.labels import match_label, merge_spellings, merged_lines, misspelt_lines
 
     if not classes and columns:
-        if len({name.strip().casefold() for name in columns}) < len(columns):
-            raise FclipError(f"{path}: two probability columns differ in case only; give each class one column")
+        check_class_names(columns, f"{path}: probability columns")
         return tuple(columns), {text: text for text in columns}
     if not classes:
         merged = merge_spellings(texts)

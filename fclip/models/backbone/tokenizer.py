@@ -10,7 +10,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
 from fclip.catalogue import hub_address
-from fclip.errors import FclipError
+from fclip.errors import FclipError, UsageError
 
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")  # open_clip has <start_of_text> and <end_of_text> in their place
 
@@ -98,3 +98,17 @@ def tower_tokenizer(clip: str, text: dict[str, Any], context_length: int) -> Cli
     if name := text.get("hf_tokenizer_name"):
         return HubTokenizer(clip, name, context_length, **text.get("tokenizer_kwargs", {}))
     return clip_tokenizer(context_length)
+
+
+def check_fits(tokenizer: Any, text: str, others: int = 0, length: int | None = None) -> None:
+    """Raise UsageError for a text of a class that, with `others` tokens beside it, is longer than `length` tokens.
+
+    length: the text tower's context if None. Tokenizers cut such a text without a word.
+    """
+    opening, closing, _ = tokenizer.frame
+    tokens, fit = len(opening) + len(tokenizer.words(text)) + others + len(closing), length or tokenizer.context_length
+    if tokens > fit:
+        raise UsageError(
+            f"prompt {text[:40]!r}... has {tokens} tokens, {fit} fit the text tower; shorten the class name, its "
+            "description or the context"
+        )

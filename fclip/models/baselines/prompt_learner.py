@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fclip.errors import FclipError, UsageError
+from fclip.errors import UsageError
 from fclip.models.backbone.encode import text_tower
+from fclip.models.backbone.tokenizer import check_fits
 from fclip.models.baselines.options import TextPosition
 
 
@@ -28,7 +29,7 @@ def place_context(
     """Token ids (C, length) of the prompts with placeholders, and the placeholders' positions `slots` (C, K).
 
     "end": context, text; "middle": half the context, text, the other half; "front": text, context; `ending` (CoOp's
-    full stop) comes last. Raises FclipError for a text that does not fit into `length` tokens.
+    full stop) comes last. Raises UsageError for a text that does not fit into `length` tokens.
     """
     before = {"end": context, "middle": context // 2, "front": 0}[position]
     opening, closing, pad = tokenizer.frame
@@ -39,8 +40,7 @@ def place_context(
         words = tokenizer.words(text)
         hidden = [placeholder] * context
         prompt = [*opening, *hidden[:before], *words, *hidden[before:], *tail, *closing]
-        if len(prompt) > length:
-            raise FclipError(f"prompt {text[:40]!r}... has {len(prompt)} tokens, {length} fit; shorten text or context")
+        check_fits(tokenizer, text, len(hidden) + len(tail), length)
         ids[row, : len(prompt)] = torch.tensor(prompt)
         start = len(opening)
         after = [start + len(words) + k for k in range(before, context)]

@@ -28,6 +28,7 @@ from fclip.models.convert.source import (
 )
 from fclip.models.convert.words import recover_texts
 from fclip.models.weights import weights_sha256
+from fclip.records import check_class_names
 from fclip.registry import register
 
 TEMPORAL_NAMES = (  # of the released code -> ours
@@ -102,7 +103,7 @@ def emoclip(archive: Archive, given: TrainedOptions) -> Converted:
     require(parts["backbone."], shapes, f"{what}, backbone")
     temporal = _temporal(parts["temporal."], shapes["text_projection"][1], what)
     require({k: t for k, t in state.items() if k == "logit_scale"}, {"logit_scale": ()}, what)
-    classes = list(given.classes or read_descriptions(None))
+    classes = list(check_class_names(given.classes, "--classes", UsageError) or read_descriptions(None))
     texts = class_texts(classes, "description")
     options = {
         "objective": "captions",
@@ -249,6 +250,7 @@ def _meta_shapes(width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
 def _classes(archive: Archive, given: TrainedOptions, count: int) -> list[str]:
     """The names given, or the published order for 7 and 11 classes."""
     published = list(read_descriptions(None))
+    check_class_names(given.classes, "--classes", UsageError)
     names = list(given.classes) if given.classes else published[:count] if count in (7, len(published)) else None
     if names is None:
         raise FclipError(f"{archive.path}: has {count} classes and no names for them; give them in order (--classes)")
