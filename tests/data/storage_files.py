@@ -15,6 +15,8 @@ import webdataset
 
 from fclip.data.storage.packed import packed_fields
 from fclip.data.storage.shards import ShardWriter, frame_sample_fields
+from fclip.data.storage.splits import Splits
+from fclip.files import write_json
 from fclip.records import PARSING_CLASSES, CaptionRecord, FaceTrack, FrameSample
 
 
@@ -79,6 +81,16 @@ def raw_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return path
+
+
+def write_splits(folder: Path, splits: Splits) -> None:
+    """Write `splits.json` as preprocess and pack do."""
+    write_json(folder / "splits.json", {"dataset": splits.dataset, "parts": splits.parts, "folds": splits.folds})
+
+
+def write_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Write `classes.json` as preprocess and pack do."""
+    write_json(folder / "classes.json", list(classes))
 
 
 def read_with_webdataset(path: Path, decode: str | None = None) -> dict[str, dict[str, Any]]:

@@ -13,11 +13,19 @@ from fclip.data.storage.inspect import contact_sheet, describe
 from fclip.data.storage.packed import packed_fields
 from fclip.data.storage.parts import write_faces, write_features
 from fclip.data.storage.shards import ShardWriter, frame_sample_fields
-from fclip.data.storage.splits import Splits, write_classes, write_splits
+from fclip.data.storage.splits import Splits
 from fclip.data.storage.strips import parsing_palette
 from fclip.errors import FclipError
 from fclip.files import json_bytes
-from tests.data.storage_files import frame_sample, make_caption, make_track, packed_shard, smooth_frames
+from tests.data.storage_files import (
+    frame_sample,
+    make_caption,
+    make_track,
+    packed_shard,
+    smooth_frames,
+    write_classes,
+    write_splits,
+)
 
 
 @pytest.fixture

@@ -11,12 +11,9 @@ from fclip.data.storage.splits import (
     check_classes,
     read_classes,
     read_splits,
-    shard_stem,
-    shards_of,
-    write_classes,
-    write_splits,
 )
 from fclip.errors import FclipError
+from tests.data.storage_files import write_classes, write_splits
 
 PARTS = {"a": "part1", "b": "part2", "c": "part3", "d": "part1"}
 FOLDS = {
@@ -62,19 +59,6 @@ def test_a_file_that_is_no_splits_file_is_named(tmp_path: Path, content: str) ->
     with pytest.raises(FclipError, match=r"splits\.json: not") as caught:
         read_splits(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_fold_picks_the_shards_of_its_parts(tmp_path: Path) -> None:
-    for stem in ("part1-00000", "part1-00001", "part10-00000", "part2-00000", "part1-old"):
-        (tmp_path / f"{stem}.tar").touch()
-        (tmp_path / f"{stem}.h5").touch()
-    (tmp_path / ".part1-00002.tar.17.tmp").touch()
-    assert [path.name for path in shards_of(tmp_path, ["part1"])] == ["part1-00000.tar", "part1-00001.tar"]
-    names = [path.name for path in shards_of(tmp_path, ["part2", "part10", "part2"], ".h5")]
-    assert names == ["part10-00000.h5", "part2-00000.h5"]
-    assert shard_stem("part1", 1) == "part1-00001"
-    with pytest.raises(FclipError, match=r"no shard part3-\*\.tar"):
-        shards_of(tmp_path, ["part1", "part3"])
 
 
 def test_classes_keep_their_order(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from fclip.data.storage.parts import read_features, write_features
-from fclip.data.storage.splits import Splits, write_classes, write_splits
+from fclip.data.storage.splits import Splits
 from fclip.engine.batches.features import FeatureLoader
 from fclip.engine.batches.loading import clip_loader
 from fclip.engine.batches.prepare import InputPreparer
@@ -22,7 +22,7 @@ from fclip.models.baselines.emoclip import Emoclip
 from fclip.models.baselines.frozen import FrozenTowers
 from fclip.models.finecliper.texts import CaptionTower
 from fclip.stages import evaluate, train
-from tests.data.storage_files import packed_shard
+from tests.data.storage_files import packed_shard, write_classes, write_splits
 
 CLASSES = ("anger", "fear")
 SMALL: dict[str, Any] = {"clip": "tiny", "clip_weights": "random", "epochs": 2, "batch_size": 3, "device": "cpu"}

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from fclip.cli.app import app
 from fclip.config import field_types
 from fclip.data.storage.shards import parse_frame_sample, read_shard
-from fclip.data.storage.splits import Splits, write_classes, write_splits
+from fclip.data.storage.splits import Splits
 from fclip.engine.evaluate.predictions import read_predictions
 from fclip.errors import FclipError, UsageError
 from fclip.models import load_model
@@ -33,7 +33,7 @@ from fclip.models.convert import convert
 from fclip.models.convert.words import recover_texts
 from fclip.registry import CONVERTERS
 from fclip.stages import evaluate
-from tests.data.storage_files import packed_shard
+from tests.data.storage_files import packed_shard, write_classes, write_splits
 
 TOKENIZER = SimpleTokenizer()
 TEXTS = [f"a {word} mouth, raised cheeks, and the eyebrows' ends lifted." for word in ("smiling", "flat", "tight")]

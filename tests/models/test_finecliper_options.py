@@ -181,18 +181,6 @@ def test_label_texts_are_encoded_once_per_run_and_never_stale() -> None:
     assert len(calls) == 6
 
 
-def test_compiled_encoders_change_no_number_and_no_name() -> None:
-    """Traced by dynamo and run without code generation, which needs a compiler."""
-    model, compiled = build("star", trained=True), build("star", trained=True)
-    compiled.compile_encoders(backend="eager")
-    batch = make_batch(model)
-    for each in (model, compiled):
-        each(batch).loss.backward()
-    assert compiled.trainable_state().keys() == model.trainable_state().keys()
-    for one, two in zip(model.adapters.parameters(), compiled.adapters.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad)
-
-
 @pytest.mark.parametrize(("given", "weights"), [("video=0.4", [0.4, 0.2, 0.2, 0.2]), ("caption=1", [0.0, 0, 0, 1])])
 def test_the_weight_of_one_modality_is_fixed_and_the_rest_split_evenly(given: str, weights: list[float]) -> None:
     model = build("star-dagger", trained=True, fusion_weights=given).eval()

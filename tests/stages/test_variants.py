@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fclip.cli.app import app
-from fclip.data.storage.splits import Splits, write_classes, write_splits
-from tests.data.storage_files import packed_shard
+from fclip.data.storage.splits import Splits
+from tests.data.storage_files import packed_shard, write_classes, write_splits
 
 SETTINGS = {
     "dfer-clip": [],

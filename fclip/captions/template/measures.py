@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-RIGHT, LEFT = 0, 1  # columns of every measure: the person's right side (image left) comes first
 YAW_PER_OFFSET = 85.0  # degrees of yaw per IOD of sideways offset of the nose tip; fitted on real turning heads
 PITCH_PER_OFFSET = 195.0  # degrees of pitch per IOD of the nose tip's drop towards the nose base; fitted likewise
 EYE_WIDTH = 0.30  # IOD; a typical eye from corner to corner

@@ -21,7 +21,7 @@ from fclip.captions.template.activation import (
     face_measures,
     row_blendshapes,
 )
-from fclip.captions.template.moves import LEVELS, SIDE_VISIBLE
+from fclip.captions.template.moves import SIDE_VISIBLE
 from fclip.files import resource_json
 from fclip.records import FaceTrack
 
@@ -42,11 +42,6 @@ class State:
     level: int
     deviation: float
     weight: float
-
-    @property
-    def degree(self) -> str:
-        """slight, clear or strong."""
-        return LEVELS[self.level - 1]
 
     @property
     def salience(self) -> float:

@@ -14,7 +14,6 @@ from fclip.errors import FclipError, UsageError
 from fclip.records import make_key
 
 _TRAIN_SHARE = 0.8
-SPLITS = ("train", "val", "test")
 
 
 @cache

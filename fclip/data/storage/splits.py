@@ -1,4 +1,4 @@
-"""Which clips train and which test: `splits.json`, `classes.json`, and the shards of a fold.
+"""Which clips train and which test: `splits.json` and `classes.json`.
 
 Every clip belongs to one part; a fold is a choice of whole parts for training and for testing; a shard holds
 clips of one part and is named `<part>-<index>`, so that a fold picks shard files.
@@ -7,12 +7,12 @@ clips of one part and is named `<part>-<index>`, so that a fold picks shard file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fclip.errors import FclipError
-from fclip.files import read_json, write_json
+from fclip.files import read_json
 from fclip.records import check_class_names, check_key
 from fclip.runner.verify import verified
 
@@ -54,14 +54,6 @@ class Splits:
         return sorted(self.folds[str(fold)][side])
 
 
-def write_splits(folder: str | Path, splits: Splits) -> None:
-    """Write `splits.json` into `folder`."""
-    write_json(
-        Path(folder) / "splits.json",
-        {"dataset": splits.dataset, "parts": splits.parts, "folds": splits.folds},
-    )
-
-
 def read_splits(folder: str | Path) -> Splits:
     """Read and check `splits.json` of `folder`; FclipError if it is not the one on record."""
     path = verified(Path(folder) / "splits.json")
@@ -77,32 +69,6 @@ def read_splits(folder: str | Path) -> Splits:
         raise FclipError(f"{path}: not a splits file ({error!r}); run fclip preprocess again") from error
     except FclipError as error:
         raise FclipError(f"{path}: {error}") from error
-
-
-def shard_stem(part: str, index: int) -> str:
-    """Return the stem of a part's shard: `<part>-<index>` with five digits."""
-    return f"{part}-{index:05d}"
-
-
-def shards_of(folder: str | Path, parts: Iterable[str], suffix: str = ".tar") -> list[Path]:
-    """Return the shard files (or part files with another suffix) of the given parts, sorted by name.
-
-    Raises FclipError if a part has none.
-    """
-    folder = Path(folder)
-    found: list[Path] = []
-    for part in sorted(set(parts)):
-        pattern = re.compile(re.escape(part) + r"-\d{5,}" + re.escape(suffix))
-        shards = sorted(path for path in folder.glob(f"{part}-*{suffix}") if pattern.fullmatch(path.name))
-        if not shards:
-            raise FclipError(f"{folder}: no shard {part}-*{suffix}; run the stage that fills this folder")
-        found += shards
-    return found
-
-
-def write_classes(folder: str | Path, classes: Sequence[str]) -> None:
-    """Write the class names, in order, into `classes.json` of `folder`."""
-    write_json(Path(folder) / "classes.json", list(classes))
 
 
 def read_classes(folder: str | Path) -> tuple[str, ...]:

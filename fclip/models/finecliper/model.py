@@ -131,12 +131,6 @@ class FineCliper(ExpressionModel):
         super()._apply(fn, recurse)
         return self
 
-    def compile_encoders(self, **options: Any) -> None:
-        """torch.compile the frame and face encoders in place with `options`; names and checkpoints stay as they are."""
-        for name in ("frames", "faces"):
-            if name in self.adapters:
-                self.adapters[name].compile(**options)
-
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
         encoded = self.encode(batch)
         positive, negative = self.label_features()
