@@ -1,14 +1,15 @@
-"""Worker processes of a shard stage: one thread each, gone when the parent is gone."""
+"""Worker processes: one thread each, gone when the parent is gone, an error when one dies."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fclip.config import ShardConfig
 from fclip.errors import FclipError
@@ -19,6 +20,7 @@ from fclip.runner.verify import verify_file
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+T = TypeVar("T")
 _worker_stage: ShardStage[Any] | None = None
 
 
@@ -53,22 +55,37 @@ def _in_process(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path) -
 
 
 def _in_pool(stage: ShardStage[Any], tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[Done]:
+    stage.close()  # each worker loads its own back end
+    jobs = [(task, out) for task in tasks]
+    return in_workers(_work, jobs, workers, stage.name, partial(_take_stage, type(stage), stage.config))
+
+
+def in_workers(
+    function: Callable[..., T],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: int,
+    what: str,
+    begin: Callable[[], None] | None = None,
+) -> Iterator[T]:
+    """Yield function(*job) of each job as they end, from so many processes, each of which calls `begin` first.
+
+    FclipError, named by `what`, when a process dies. On any error what has not begun is left.
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    stage.close()  # each worker loads its own back end
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (type(stage), stage.config))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (begin,))
     finished = False
     try:
         with _interrupts_wait():  # workers start here, and never see an interrupt: the parent decides
-            futures = [pool.submit(_work, task, out) for task in tasks]
+            futures = [pool.submit(function, *job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
         finished = True
     except BrokenProcessPool:
-        raise FclipError(f"{stage.name}: a worker process died (out of memory?); try fewer --workers") from None
+        raise FclipError(f"{what}: a worker process died (out of memory?); try fewer --workers") from None
     finally:
         if not finished:  # interrupted or failed: do not wait for shards that nobody will commit
             for process in multiprocessing.active_children():
@@ -92,11 +109,16 @@ def _interrupts_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(cls: type[ShardStage[Any]], config: ShardConfig) -> None:
+def _start_worker(begin: Callable[[], None] | None) -> None:
     import threading
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where signals cannot be held back, from here on
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    if begin:
+        begin()
+
+
+def _take_stage(cls: type[ShardStage[Any]], config: ShardConfig) -> None:
     global _worker_stage
     _worker_stage = cls(config)
 

@@ -7,7 +7,6 @@ folds, seed, clips, version). No person occurs in two parts, nor in both data se
 from __future__ import annotations
 
 import csv
-import multiprocessing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from fclip.data.media.video import write_video
 from fclip.errors import UsageError
 from fclip.files import atomic_write, resource_json, write_json
+from fclip.runner.pool import in_workers
 from fclip.synth.clips import render_clip, sample_clip
 
 VERSION = 1  # of the renderer: changes whenever equal arguments give other clips
@@ -130,8 +130,7 @@ def _run(jobs: list[Job], workers: int) -> Iterable[tuple[str, str]]:
     if workers <= 1:
         yield from map(_write_clip, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap_unordered(_write_clip, jobs, chunksize=4)
+    yield from in_workers(_write_clip, [(job,) for job in jobs], min(workers, len(jobs)), "rendering")
 
 
 def _write_clip(job: Job) -> tuple[str, str]:

@@ -136,6 +136,7 @@ def prepare(place: Path, names: Collection[str] = tuple(COMMANDS)) -> Soak:
     """Make the workspace once, where all rounds take place, and keep it as the reference."""
     for module in HEAVY[: 2 if len(names) < len(COMMANDS) else None]:  # once, here, and not in each process
         importlib.import_module(module)
+    sys.modules["torch"].set_num_threads(1)  # a process that has started threads cannot be forked safely
     root, reference = place / "root", place / "reference"
     writes = build(root, names)
     shutil.copytree(root, reference)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fclip.data.media.video import write_video
-from fclip.errors import UsageError
+from fclip.errors import FclipError, UsageError
+from fclip.synth import dataset
 from fclip.synth.actions import CHANNELS, INDEX
 from fclip.synth.clips import frame_indices, render_clip, sample_clip
 from fclip.synth.dataset import CLASSES, PARTS, SIZE, plan_dataset, write_dataset
@@ -150,3 +153,14 @@ def test_the_task_is_neither_trivial_nor_hopeless() -> None:
         right += int((model.predict(features[parts == part]) == labels[parts == part]).sum())
     accuracy = right / np.isin(parts, PARTS[:3]).sum()
     assert 0.70 < accuracy < 0.95
+
+
+def dying(job: object) -> None:
+    """A worker that the system kills, as it does when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_an_error_and_no_endless_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "_write_clip", dying)
+    with pytest.raises(FclipError, match="rendering: a worker process died"):
+        dataset.write_dataset("demo7", tmp_path, 35, 0, 2)
