@@ -109,8 +109,8 @@ def confusions(trial: Trial) -> tuple[Table, dict[str, str]]:
         share = Measure(100 * len(found) / total[true], digits=0)
         lines.append([true, predicted, f"{len(found):,} of {total[true]:,}", share, ", ".join(keys)])
         shown.setdefault(keys[0], f"{keys[0]}: {true}, taken for {predicted}.")
-    caption = f"{trial.names[trial.best]}: where it errs most"
-    head = ["true", "taken for", "predictions", "% of the class", "clips to look at, the surest errors first"]
+    caption = f"{trial.names[trial.best]}: where it errs most, and clips to look at, its surest errors first"
+    head = ["true", "taken for", "predictions", "% of the class", "clips"]
     return Table(head, lines, caption), shown
 
 

@@ -16,7 +16,7 @@ from fclip.engine.evaluate.bootstrap import Clips, fold_clips
 from fclip.engine.evaluate.compare import Difference, compare_folds
 from fclip.engine.evaluate.results import Row
 from fclip.records import RENDERED
-from fclip.report.results import digits_for, folds_text, is_flattered, row_names
+from fclip.report.results import digits_for, folds_text, is_flattered, method_name, row_names
 
 FINECLIPER = ("base", "star", "dagger", "star-dagger")
 GROUPS = ("FineCLIPER's variants", "Baselines", "Transfer: trained on other data, or not at all")
@@ -79,13 +79,14 @@ class Trial:
 
     @cached_property
     def rival(self) -> int | None:
-        """Index of the row that the best one is tested against: the best baseline, or what is best beside baselines.
+        """Index of the row that the best one is tested against: the best baseline, or of a baseline the best variant.
 
-        Without such a row the best one of the rest; None where there is no other.
+        Without such a row the plain variant `base`, else the best one of the rest; None where there is no other.
         """
         others = [i for i, row in enumerate(self.rows) if i != self.best and not is_flattered(row)]
         wanted = 0 if group_of(self.rows[self.best]) == 1 else 1
-        chosen = [i for i in others if group_of(self.rows[i]) == wanted] or others
+        plain = [i for i in others if method_name(self.rows[i]) == "base"]
+        chosen = [i for i in others if group_of(self.rows[i]) == wanted] or plain or others
         return max(chosen, key=lambda i: self.rows[i].uar, default=None)
 
     def difference(self, first: int, second: int) -> Difference:
@@ -146,19 +147,22 @@ def verdict(trial: Trial) -> list[str]:
 
 def _paired(trial: Trial, rival: int) -> str:
     """The lead of the best row over another, tested on the same clips."""
-    found, row = trial.difference(trial.best, rival), trial.rows[rival]
-    digits = max(1, trial.digits)
-    what = {0: "the best of FineCLIPER's variants", 1: "the strongest baseline", 2: "the best transfer"}[group_of(row)]
-    points, (low, high) = 100 * found.uar, (100 * bound for bound in found.uar_interval)
+    found, row, best = trial.difference(trial.best, rival), trial.rows[rival], trial.rows[trial.best]
+    digits, points = max(1, trial.digits), 100 * found.uar
+    low, high = (100 * bound for bound in found.uar_interval)
+    if group_of(row) == 1:
+        what = ", the strongest baseline"
+    elif group_of(row) == 0 and group_of(best) == 1:
+        what = ", the best of FineCLIPER's variants"
+    else:
+        what = ", which reads frames only" if method_name(row) == "base" else ", the next best"
     lead = f"{abs(points):.{digits}f} points of UAR {'ahead of' if points >= 0 else 'behind'}"
     sure = low > 0 or high < 0
     says = "more than chance" if sure else f"no more than chance can do on {found.clips:,} clips"
-    test = ""
-    if found.mcnemar_p is not None:
-        test = f", McNemar's test of WAR: p = {found.mcnemar_p:.2g}"
+    test = "" if found.mcnemar_p is None else f" Of WAR, McNemar's test says p = {found.mcnemar_p:.2g}."
     return (
-        f"On the same clips it is {lead} {trial.names[rival]}, {what} (paired bootstrap, 95 % interval of the "
-        f"difference {low:+.{digits}f} to {high:+.{digits}f}{test}): {says}."
+        f"On the same clips it is {lead} {trial.names[rival]}{what} (paired bootstrap, 95 % interval of the "
+        f"difference {low:+.{digits}f} to {high:+.{digits}f}): {says}.{test}"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from math import ceil
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -40,3 +42,22 @@ def progress_bar(total: int | None, name: str, unit: str, shown: bool = True) ->
         return tqdm(total=total, desc=name, unit=unit, **off)
     kept = {"file": _Lines(sys.stderr), "mininterval": EVERY, "maxinterval": EVERY, "delay": EVERY, "leave": False}
     return tqdm(total=total, desc=name, unit=unit, bar_format=LINE, miniters=1, **kept, **off)
+
+
+def tell_inside(bar: tqdm[Any], several: bool, total: float, what: str, done: float) -> None:
+    """Show how far a video is, `done` of `total` seconds: on a bar of its own, or, of `several`, beside theirs.
+
+    what: the pass over it (reading, drawing); a bar of its own starts again with each.
+    """
+    if bar.disable:
+        return
+    if several:
+        bar.set_postfix_str(f"{what} {min(done, total):.0f} of {total:.0f} s", refresh=False)
+        if time.time() - bar.last_print_t > max(bar.mininterval, bar.delay):
+            bar.last_print_t = time.time()
+            bar.refresh()
+        return
+    if bar.postfix != what:
+        bar.set_postfix_str(what, refresh=False)
+        bar.reset()
+    bar.update(max(min(ceil(done), bar.total) - bar.n, 0))

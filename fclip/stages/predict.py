@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -19,12 +20,10 @@ from fclip.engine.fetching import provide
 from fclip.errors import ClipFailure, UsageError
 from fclip.records import check_class_names
 from fclip.registry import CAPTIONERS, FACE_BACKENDS
-from fclip.runner.progress import progress_bar
+from fclip.runner.progress import progress_bar, tell_inside
 from fclip.runner.report import StageReport
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from fclip.engine.predict.opening import OpenedModel
     from fclip.engine.predict.windows import Prediction, VideoPredictor
 
@@ -109,21 +108,27 @@ def run(config: Config) -> StageReport:
     predictor, opened = open_predictor(config)
     report = StageReport("predict", counts={"videos": 0, "failed": 0})
     results: list[Result] = []
-    for index, source in enumerate(sources):
-        name = f"predict {index + 1} of {len(sources)}" if len(sources) > 1 else "predict"
-        try:
-            with fetched(source) as path, _seconds_bar(path, name, bool(config.render)) as bar:
-                windows = predict_video(predictor, path, config, partial(_show, bar, 0.0))
-                results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
-                report.counts["videos"] += 1
-                if config.render:
-                    render(predictor, config, path, windows, drawn[index], partial(_show, bar, bar.total / 2))
-                    report.lines.append(f"rendered: {drawn[index]}")
-                _tell_speed(source, predictor, windows[-1].end)
-        except ClipFailure as failure:
-            results.append({"video": str(source), "error": str(failure)})
-            report.counts["failed"] += 1
-            report.exit_code = 1
+    with ExitStack() as bars:
+        several = bars.enter_context(progress_bar(len(sources), "predict", "video")) if len(sources) > 1 else None
+        for index, source in enumerate(sources):
+            try:
+                with fetched(source) as path:
+                    seconds = _length(path)
+                    bar = several or bars.enter_context(progress_bar(ceil(seconds), "predict", "second"))
+                    show = partial(tell_inside, bar, several is not None, seconds)
+                    windows = predict_video(predictor, path, config, partial(show, "reading"))
+                    results.append(summarise_video(source, windows, predictor.model.classes, config.all_faces))
+                    report.counts["videos"] += 1
+                    if config.render:
+                        render(predictor, config, path, windows, drawn[index], partial(show, "drawing"))
+                        report.lines.append(f"rendered: {drawn[index]}")
+                    _tell_speed(source, predictor, windows[-1].end)
+            except ClipFailure as failure:
+                results.append({"video": str(source), "error": str(failure)})
+                report.counts["failed"] += 1
+                report.exit_code = 1
+            if several:
+                several.update()
     notes = [basis(opened.meta, config.checkpoint, config.classes, config.clip), *opened.remarks]
     report.values |= {"basis": notes[0], "remarks": opened.remarks}
     made = made_by(config, predictor)
@@ -141,19 +146,13 @@ def run(config: Config) -> StageReport:
     return report
 
 
-def _seconds_bar(source: Path, name: str, drawn: bool) -> tqdm[Any]:
-    """A bar over the seconds of a video, twice where it is read again to be drawn; ClipFailure as reading it."""
+def _length(source: Path) -> float:
+    """The seconds of a video; ClipFailure as reading it."""
     from fclip.data.media.video import open_source
 
     video = open_source(source)
-    seconds = video.timeline.end
     video.close()
-    return progress_bar((2 if drawn else 1) * max(ceil(seconds), 1), name, "second")
-
-
-def _show(bar: tqdm[Any], before: float, second: float) -> None:
-    """Move a bar to a second of its video."""
-    bar.update(max(min(int(before + second), bar.total) - bar.n, 0))
+    return max(video.timeline.end, 1e-3)
 
 
 def _tell_speed(source: Path | str, predictor: VideoPredictor, seconds: float) -> None:

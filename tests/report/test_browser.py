@@ -41,6 +41,7 @@ window.onload = () => {
       width, scroll: root.scrollWidth, outside,
       images: images.length, loaded: images.filter(i => i.complete && i.naturalWidth > 0).length,
       plots: [...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect().width),
+      ink: getComputedStyle(page.body).color, drawn: getComputedStyle(page.querySelector('svg text') || root).fill,
       small: [...page.querySelectorAll('body *')].filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
         .map(e => parseFloat(getComputedStyle(e).fontSize) * (e.ownerSVGElement ?
           e.ownerSVGElement.getBoundingClientRect().width / e.ownerSVGElement.viewBox.baseVal.width : 1))
@@ -92,7 +93,11 @@ def test_page_fits_phone_and_desk(browser, tmp_path):
     write_explanations(tmp_path / "runs" / "demo7-dagger-fold1-seed0" / "eval" / "explanations.npz", explanations())
     report.run(report.Config(root=tmp_path, out=tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    *found, control = measure(browser, tmp_path, [*((width, page) for width in WIDTHS), (390, OVERFLOWING)])
+    dark = page.replace("color-scheme: light dark", "color-scheme: dark")
+    shown = [*((width, page) for width in WIDTHS), (1280, dark), (390, OVERFLOWING)]
+    *found, night, control = measure(browser, tmp_path, shown)
+    assert (found[0]["ink"], night["ink"]) == ("rgb(0, 0, 0)", "rgb(255, 255, 255)")
+    assert all(seen["drawn"] == seen["ink"] for seen in (*found, night)), "plots take the text's colour"
     for width, seen in zip(WIDTHS, found, strict=True):
         assert seen["width"] == width
         assert seen["scroll"] <= width, seen

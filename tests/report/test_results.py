@@ -232,6 +232,17 @@ def test_the_verdict_is_a_paired_test_against_the_strongest_baseline(tmp_path, s
     assert "3 methods tested on the same 300 clips of demo7 (fold 1, 7 classes)" in measured(trial)
 
 
+def test_without_a_baseline_the_plain_variant_is_the_rival_and_a_baseline_has_the_best_variant(tmp_path):
+    for name, variant, share in (("a", "star", 0.9), ("b", "dagger", 0.8), ("c", "base", 0.4)):
+        write_run(tmp_path / "one", variant, "1", 0, name=name, skill=share, clips=200)
+    (trial,) = trials_of(tmp_path / "one")
+    assert trial.rows[trial.rival].variant == "base" and "base, which reads frames only" in " ".join(verdict(trial))
+    for name, variant, share in (("a", "signals", 0.9), ("b", "dagger", 0.8), ("c", "coop", 0.85)):
+        write_run(tmp_path / "two", variant, "1", 0, name=name, skill=share, clips=200)
+    (trial,) = trials_of(tmp_path / "two")
+    assert "dagger, the best of FineCLIPER's variants" in " ".join(verdict(trial))
+
+
 def test_flattered_results_win_nothing(tmp_path):
     write_run(tmp_path, "star", "1", 0, name="a", skill=0.9, selection="best-on-test")
     write_run(tmp_path, "base", "1", 0, name="b", skill=0.5)

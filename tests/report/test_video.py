@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from fclip.data.media.video import iter_frames, write_video
 from fclip.report.video.annotate import face_box
 from fclip.report.video.overlay import FaceMarks, FaceSeries, Overlay, class_colours
+from fclip.runner.progress import tell_inside
 from fclip.runner.spent import Spent
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
@@ -72,9 +75,9 @@ def test_the_box_of_a_face_holds_its_landmarks_and_forehead():
     assert top < points[:, 1].min() - 0.2 * np.ptp(points[:, 1])
 
 
-def with_sound(path: Path, codec: str, seconds: float = 1.0, rate: int = 44100) -> Path:
+def with_sound(path: Path, codec: str, rate: int, seconds: float = 1.0) -> Path:
     """A small video of 10 frames a second with a tone."""
-    suffix = {"mp2": "mpegts", "aac": "mp4", "pcm_s16le": "mov"}[codec]
+    suffix = {".ts": "mpegts", ".mp4": "mp4", ".mov": "mov"}[path.suffix]
     with av.open(f"file:{path}", "w", format=suffix) as container:
         video, audio = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=rate)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -103,9 +106,12 @@ def tone_of(path: Path) -> tuple[str, float, float]:
     return name, len(samples) / rate, np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
 
 
-@pytest.mark.parametrize(("codec", "name"), [("aac", "a.mp4"), ("pcm_s16le", "a.mov")])
-def test_the_sound_is_kept(tmp_path, codec, name):
-    source = with_sound(tmp_path / name, codec)
+@pytest.mark.parametrize(
+    ("codec", "name", "rate"),
+    [("aac", "a.mp4", 44100), ("aac", "a.ts", 48000), ("pcm_s16le", "a.mov", 44100), ("pcm_s16le", "a.mov", 9000)],
+)
+def test_the_sound_is_kept(tmp_path, codec, name, rate):
+    source = with_sound(tmp_path / name, codec, rate)
     frames = [frame for _, frame in iter_frames(source)]
     write_video(tmp_path / "out.mp4", frames, 10, sound=source)
     kept, seconds, loudest = tone_of(tmp_path / "out.mp4")
@@ -146,3 +152,16 @@ def test_time_inside_another_part_is_counted_once():
     assert list(spent.seconds) == ["items", "inner", "outer"]
     assert spent.seconds["inner"] >= 0.06 and spent.seconds["items"] < 0.02 and spent.seconds["outer"] < 0.05
     assert spent.line().startswith("items 0.0 s, inner 0.")
+
+
+def test_a_bar_moves_inside_one_video_and_says_which_pass():
+    with tqdm(total=7, file=io.StringIO(), mininterval=0) as bar:
+        seen = []
+        for what, second in (("reading", 2.2), ("reading", 6.4), ("drawing", 0.0), ("drawing", 6.4)):
+            tell_inside(bar, False, 6.4, what, second)
+            seen.append((bar.n, bar.postfix))
+        assert seen == [(3, "reading"), (7, "reading"), (0, "drawing"), (7, "drawing")]
+    several = io.StringIO()
+    with tqdm(total=2, file=several, mininterval=0) as bar:
+        tell_inside(bar, True, 6.4, "drawing", 2.2)
+        assert bar.n == 0 and "drawing 2 of 6 s" in several.getvalue()

@@ -26,6 +26,7 @@ from fclip.files import atomic_write
 
 log = logging.getLogger(__name__)
 CLOCK = 90_000  # ticks a second of the times that are written
+AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 KEPT = ("aac", "mp3", "mp3float")  # sound that an .mp4 file takes as it is
 _MAX_BYTES = 4 << 30  # of the frames of one clip
 
@@ -264,7 +265,8 @@ class _Sound:
         kept = audio.codec_context.name in KEPT
         if kept:
             return audio, self._container.add_stream_from_template(audio), kept
-        return audio, self._container.add_stream("aac", rate=audio.codec_context.sample_rate), kept
+        rate = audio.codec_context.sample_rate
+        return audio, self._container.add_stream("aac", rate=rate if rate in AAC_RATES else 48_000), kept
 
     def copy_to(self, seconds: float | None) -> None:
         """Copy what sounds up to a time, or the rest."""

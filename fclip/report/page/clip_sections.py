@@ -57,6 +57,8 @@ def clips_named(folder: Path, texts: Mapping[str, str]) -> list[Block]:
         return []
     found = {}
     for path, _ in list_shards(folder / "packed", ".tar", "packed"):
+        if len(found) == len(texts):
+            break
         index = index_shard(path)
         with path.open("rb") as file:
             for key in index.keys() & texts.keys():
