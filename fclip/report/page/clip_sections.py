@@ -55,7 +55,7 @@ def clips_named(folder: Path, texts: Mapping[str, str]) -> list[Block]:
 
     if not (folder / "packed" / "manifest.json").is_file():
         return []
-    found = {}
+    found: dict[str, Picture] = {}
     for path, _ in list_shards(folder / "packed", ".tar", "packed"):
         if len(found) == len(texts):
             break
