@@ -51,12 +51,10 @@ class OutputFolder:
 
     def _check(self, identity: dict[str, Any], overwrite: bool, resume: bool) -> bool:
         names = {path.name for path in self.path.iterdir() if not path.name.startswith(LOCK)}
-        foreign = sorted(name for name in names if not name.startswith("."))
-        if foreign and CONFIG not in names:
-            raise OutputDiffers(
-                f"{self.path}: holds files that fclip did not write ({foreign[0]}); choose another --out"
-            )
-        found, old = bool(names - self.described), read_config(self.path)
+        shown = sorted(name for name in names if not name.startswith("."))  # others are of a run that was killed
+        if shown and CONFIG not in names:
+            raise OutputDiffers(f"{self.path}: holds files that fclip did not write ({shown[0]}); choose another --out")
+        found, old = bool(set(shown) - self.described), read_config(self.path)
         if found and not overwrite:
             self._compare(old, identity)
             if not resume:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fclip.errors import FclipError, OutputDiffers
+from fclip.runner.folder import OutputFolder
 from fclip.runner.workspace import list_shards
 from tests.stages.test_runner import content
 from tests.stages.toy import run_toy, write_source
@@ -54,6 +55,15 @@ def test_a_damaged_configuration_is_no_licence_to_mix(source, tmp_path):
         run_toy(source, out, suffix_text="!")
     assert run_toy(source, out).values["written"] == 0
     assert content(out) == before
+
+
+def test_a_kill_at_the_first_write_of_all_blocks_nothing(tmp_path):
+    """What is left is the temporary file of config.json: no output of another configuration."""
+    (tmp_path / ".config.json.999999999.tmp").write_text("{")
+    for _ in range(2):
+        with OutputFolder(tmp_path).claim({"name": "a"}, overwrite=False) as found:
+            assert not found
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.json"]
 
 
 def test_too_many_failed_clips_are_accepted_by_the_same_flag_here_or_later(source, tmp_path):
