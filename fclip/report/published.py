@@ -58,8 +58,9 @@ class Method:
         """Whether a result that is like this also has its source, its kind of captions, and its CLIP model and all
         modalities."""
         captions = (row.trained_with or CaptionSource()).kind
+        clip = row.clip and row.clip.removesuffix("-quickgelu")  # open_clip's other name of OpenAI's
         whole = row.source is not None or not (row.without or row.settings.get("without"))
-        return self.source == row.source, self.captions == captions, self.clip in (None, row.clip) and whole
+        return self.source == row.source, self.captions == captions, self.clip in (None, clip) and whole
 
     def is_exactly(self, row: Row) -> bool:
         """Whether a result is what the paper ran, so that its figures may be quoted beside it."""

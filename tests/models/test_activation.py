@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from small_clip import CONFIG
 from torch import Tensor
 
+from fclip.catalogue import entry, listed
 from fclip.errors import UsageError
 from fclip.models import create_model, load_model
 from fclip.models.backbone.clip import load_clip
@@ -124,6 +125,13 @@ def test_published_names_decide_by_themselves(state: dict[str, Tensor], tmp_path
     save_file(state, str(tmp_path / "fetched" / f"{NAME}.safetensors"))
     for name in (NAME, f"{NAME}-quickgelu"):
         assert kind_of(load_clip(name).model) == kind_of(load_clip(name, "openai").model) == "quickgelu"
+
+
+def test_other_names_of_openais_weights_are_fetched_and_published_as_they_are() -> None:
+    names = ("ViT-B-32-quickgelu", "ViT-B-32@336")
+    assert [train.Config(clip=name, dataset="dfew").weights() for name in names] == [["ViT-B-32"]] * 2
+    assert entry("ViT-B-32-quickgelu") == listed()["ViT-B-32"]
+    assert entry("owner/name@main").revision == "main"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quickgelu"])
