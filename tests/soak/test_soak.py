@@ -11,7 +11,7 @@ from tests.soak.attacks import ATTACKS, Soak
 from tests.soak.reading import read_damaged
 
 NAMES = ("preprocess", "face-analyze", "caption", "refine", "pack", "inspect")
-ROUNDS = {"kill": 3, "damage": 6, "full disk": 2, "two at once": 1, "read-only": 1, "vanish": 2, "plant": 2}
+ROUNDS = {"kill": 2, "damage": 5, "full disk": 2, "two at once": 1, "read-only": 1, "vanish": 2, "plant": 2}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,6 @@ def test_attacks_find_nothing(soak: Soak, name: str) -> None:
 
 
 def test_readers_answer_or_refuse_damaged_files(soak: Soak) -> None:
-    counts, findings = read_damaged(soak.reference, "short", 300)
+    counts, findings = read_damaged(soak.reference, "short", 200)
     assert not findings, "\n".join(findings)
-    assert counts["refused"] > 80
+    assert counts["refused"] > 50
