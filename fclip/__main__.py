@@ -2,7 +2,7 @@
 
 import os
 
-from fclip.interrupts import leave_at_once
+from fclip.interrupts import leave_at_once, no_longer
 
 
 def main() -> None:
@@ -15,6 +15,8 @@ def main() -> None:
     except OSError as error:  # help or a version that nobody can read: the disk is full, the pipe is closed
         os.write(2, f"fclip: {error.strerror}\n".encode())
         os._exit(1)
+    finally:
+        no_longer()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ def leave_at_once() -> None:
     _handle(_leave)
 
 
+def no_longer() -> None:
+    """Let Ctrl-C do nothing: the exit code is decided, and Python's own end restores what kills the process."""
+    _handle(_signal.SIG_IGN)
+
+
 class interruptible:
     """A block in which Ctrl-C raises KeyboardInterrupt, so that what is half done is cleaned up."""
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from torch import __version__ as torch_version
-from torch import device as Device
-from torch import version as torch_build
-from torch.cuda import max_memory_allocated
+from typing import TYPE_CHECKING
 
 from fclip import __version__
 from fclip.engine.batches.devices import describe_device
 from fclip.errors import FclipError
 from fclip.schema import JsonObject, read_record
+
+if TYPE_CHECKING:
+    from torch import device as Device
 
 FILE = "provenance.json"
 
@@ -43,12 +41,14 @@ class Provenance:
     @classmethod
     def now(cls, device: Device, started: datetime, recipe: JsonObject) -> Provenance:
         """Of this process and this moment."""
+        import torch
+
         return cls(
             command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             fclip=__version__,
             python=platform.python_version(),
-            torch=str(torch_version),
-            cuda=torch_build.cuda if device.type == "cuda" else None,
+            torch=str(torch.__version__),
+            cuda=torch.version.cuda if device.type == "cuda" else None,
             host=f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPU cores",
             device=describe_device(device),
             started=started.isoformat(timespec="seconds"),
@@ -61,7 +61,11 @@ class Provenance:
 def _peak_memory(device: Device) -> int:
     """The most MiB that this process has held so far, on the GPU where that is the device."""
     if device.type == "cuda":
-        return int(max_memory_allocated(device) >> 20)
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device) >> 20)
+    import resource
+
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes >> (20 if sys.platform == "darwin" else 10)  # macOS counts bytes
 

@@ -60,9 +60,10 @@ def run(config: Config) -> StageReport:
         report.counts["runs"] += 1
         report.values["runs"].append(as_json(summary))
         loss = "-" if summary.loss is None else f"{summary.loss:.4f}"
+        clip = f" on {summary.clip} ({summary.activation})" if summary.activation else ""
         report.lines.append(
             f"fold {fold} seed {seed}: {summary.steps} steps, loss {loss}, "
-            f"{summary.trainable:,} trainable parameters{_on_clip(report.out)} -> {report.out}"
+            f"{summary.trainable:,} trainable parameters{clip} -> {report.out}"
             + (" (best-on-test: the checkpoint is CHOSEN ON THE TEST PART)" if options.select == "best-on-test" else "")
         )
         if summary.cut_captions:
@@ -75,14 +76,6 @@ def run(config: Config) -> StageReport:
     if caption_source(packed).label_shown:
         report.lines.append("the captions SAW THE LABEL: results that rest on them say so")
     return report
-
-
-def _on_clip(run: Path) -> str:
-    """The CLIP of a run and its activation, as its checkpoint has them; "" where it is made from none."""
-    from fclip.models.checkpoint import find_checkpoint, read_info
-
-    info = read_info(find_checkpoint(run))
-    return f" on {info.clip_read} ({info.clip_activation})" if info.clip_read and info.clip_activation else ""
 
 
 def listing(config: Config) -> StageReport | None:

@@ -10,6 +10,7 @@ from plain_rendering import plain_loss
 from small_clip import CLASSES, FRAMES, VARIANTS, build, make_batch
 
 from fclip.models import create_model
+from fclip.models.backbone.building import CONSTRUCTOR
 from fclip.models.backbone.clip import LoadedClip, clip_config
 from fclip.models.base import ExpressionModel, ModelSpec
 from fclip.models.finecliper.model import FineCliper, Options
@@ -71,7 +72,7 @@ def full_size() -> LoadedClip:
 
     config = clip_config("ViT-B-16")
     with torch.device("meta"):
-        clip = open_clip.CLIP(**config).requires_grad_(False)
+        clip = open_clip.CLIP(**{k: v for k, v in config.items() if k in CONSTRUCTOR}).requires_grad_(False)
     return LoadedClip("ViT-B-16", clip, "", no_tokens, 224, (0, 0, 0), (1, 1, 1))
 
 

@@ -87,7 +87,7 @@ def test_page_fits_phone_and_desk(browser, tmp_path):
         0,
         name="wild",
         set=(f"negative_word={WILD}",),
-        classes=(WILD, "a" * 60, "fear"),
+        classes=(WILD.replace("\n", " "), "a" * 60, "fear"),
         dataset="demo11",
     )
     write_explanations(tmp_path / "runs" / "demo7-dagger-fold1-seed0" / "eval" / "explanations.npz", explanations())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from fclip.data.media.files import ANIMATED_SUFFIXES, is_hidden, is_picture, is_pointer
+from fclip.data.media.files import ANIMATED_SUFFIXES, is_hidden, is_picture, is_pointer, is_video
 from fclip.data.media.sampling import Timeline
 from fclip.errors import ClipFailure
 
@@ -33,6 +34,15 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def list_frames(folder: Path) -> list[Path]:
     """The image files of a frame folder in natural order; hidden files and other files do not count."""
     return in_order(path for path in folder.iterdir() if is_picture(path.name) and not is_hidden(path.name))
+
+
+def list_media(folder: Path) -> list[Path]:
+    """Videos and sub-folders of a folder in natural order, hidden ones left out."""
+    return in_order(
+        Path(entry.path)
+        for entry in os.scandir(folder)
+        if not is_hidden(entry.name) and (is_video(entry.name) or entry.is_dir())
+    )
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

@@ -81,6 +81,7 @@ def train_run(options: TrainOptions, job: Job, *, device: str, overwrite: bool, 
             selection=options.select,
             trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
             cut_captions=0 if "caption" in options.without else cut_captions(model, shards.train),
+            activation=model.clip_activation,
         )
         if team.leads:
             recipe = as_json(options.recipe())

@@ -97,6 +97,7 @@ class RunSummary:
     selection: str
     trainable: int
     cut_captions: int = 0
+    activation: str | None = None
 
 
 def read_identity(folder: Path) -> RunIdentity:
