@@ -8,6 +8,7 @@ group, and have no row. CONTRIBUTING.md has a worked example of each kind.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -154,7 +155,7 @@ class Registry:
         return next((row for row in self.rows() if row.name == name), None) or self.other(name)
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=self.group)}
+        return _entry_points_of(self.group, tuple(sys.path))
 
     def _load(self, entry: EntryPoint) -> Any:
         try:
@@ -164,6 +165,12 @@ class Registry:
         if not hasattr(thing, "Options"):
             raise FclipError(f"{self.kind} {entry.name!r} ({entry.value}) is not marked with fclip.registry.register")
         return thing
+
+
+@cache
+def _entry_points_of(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """The entry points of a group in the packages on `path`, read once: that takes 8 ms, several times a command."""
+    return {entry.name: entry for entry in entry_points(group=group)}
 
 
 def _resolve(path: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -66,13 +66,16 @@ class Together(Thresholds):
 
 
 @pytest.fixture
-def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
+def third_party(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     found = [
         EntryPoint("thresholds", f"{__name__}:Thresholds", FACE_BACKENDS.group),
         EntryPoint("broken", "no_such_package:Backend", FACE_BACKENDS.group),
         EntryPoint("lite", f"{__name__}:Thresholds", FACE_BACKENDS.group),  # must not take a built-in name
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: found if group == FACE_BACKENDS.group else [])
+    registry._entry_points_of.cache_clear()
+    yield
+    registry._entry_points_of.cache_clear()
 
 
 def states() -> dict[str, str]:
