@@ -73,14 +73,10 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, value: Any, where: str) -> Preparation:
-        """Read what `as_dict` gives; raises FclipError naming `where` if it is something else.
-
-        A record without `inside` is of a version whose crops went beyond the picture.
-        """
+        """Read what `as_dict` gives; raises FclipError naming `where` if it is something else."""
         try:
-            cropping = value["cropping"]
             return cls(
-                _part(Cropping, {"inside": False} | cropping if cropping else None),
+                _cropping(value["cropping"]),
                 _part(Analysis, value["analysis"]),
                 _part(Description, value["description"]),
             )
@@ -107,10 +103,7 @@ def gather(
         refining = _of_stage(refined, "refine") if refined else None
         wordnet = bool((refining or {}).get("wordnet", False))
         description = Description(captioner, refined is not None, tuple(labels), wordnet)
-    cropping = _of_stage(frames, "preprocess")
-    if cropping is not None:
-        cropping = {"inside": False} | cropping
-    return Preparation(_part(Cropping, cropping), _part(Analysis, analysis), description)
+    return Preparation(_cropping(_of_stage(frames, "preprocess")), _part(Analysis, analysis), description)
 
 
 def _of_stage(folder: Path, stage: str) -> dict[str, Any] | None:
@@ -122,6 +115,11 @@ def _of_stage(folder: Path, stage: str) -> dict[str, Any] | None:
         raise FclipError(f"{folder / CONFIG}: damaged; {remake(folder, stage)}")
     config = value.get("config") if value.get("stage") == stage else None
     return config if isinstance(config, dict) else None
+
+
+def _cropping(value: Any) -> Cropping | None:
+    """Cropping from its JSON object; without `inside` it is of a version whose crops went beyond the picture."""
+    return _part(Cropping, None if value is None else {"inside": False} | value)
 
 
 def _part(cls: type[PartT], value: Any) -> PartT | None:

@@ -200,9 +200,12 @@ def open_predictor(config: Config) -> tuple[VideoPredictor, OpenedModel]:
     from fclip.engine.predict.basis import bundled_run
 
     checkpoint = config.checkpoint
-    if checkpoint is None and not config.classes:
+    bundled = checkpoint is None and not config.classes
+    if bundled:
         checkpoint = bundled_run(config.crop or opening.default_detector())
     opened = opening.open_model(checkpoint, config.classes, config.clip, config.clip_weights, config.activation)
+    if bundled and not config.crop and (remark := opening.detector_remark()):
+        opened.remarks.append(remark)
     options = opening.PredictOptions(config.crop, config.margin, config.backend, config.captions, config.device)
     return opening.open_predictor(opened, options), opened
 

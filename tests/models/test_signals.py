@@ -20,8 +20,9 @@ from fclip.data.storage.shards import read_shard
 from fclip.engine.batches.prepare import InputPreparer
 from fclip.errors import FclipError, UsageError
 from fclip.models import create_model, load_model
-from fclip.models.baselines.signals import STRENGTHS, choose_strength, summarise
+from fclip.models.baselines.signals import STRENGTHS, choose_strength
 from fclip.models.checkpoint import load_checkpoint, save_checkpoint
+from fclip.models.signal_statistics import summarise
 
 NAMES = ["browLeft", "browRight", "jaw", "still"]
 CLASSES = ["a", "b", "c"]

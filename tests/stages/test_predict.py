@@ -295,6 +295,15 @@ def test_a_measured_run_says_its_figure(trained, clip, tmp_path):
     assert "not measured" in run(folder, clip).values["basis"]
 
 
+def test_it_is_told_that_lite_stands_in_for_mediapipe_without_its_model(clip, tmp_path, monkeypatch):
+    pytest.importorskip("mediapipe")
+    for name in ("FCLIP_MODELS", "FCLIP_WEIGHTS", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    told = predict.run(predict.Config(videos=(str(clip),))).values["remarks"]
+    assert [line for line in told if "fclip fetch mediapipe" in line]
+    assert not predict.run(predict.Config(videos=(str(clip),), crop="lite")).values["remarks"], "it was asked for"
+
+
 @pytest.mark.parametrize("there", [["lite"], ["lite", "mediapipe"], []])
 def test_without_a_checkpoint_the_bundled_run_answers(trained, clip, tmp_path, monkeypatch, there):
     """The one that was made with the detector in use; its card stands in the line."""

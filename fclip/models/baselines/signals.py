@@ -10,7 +10,6 @@ Shape letters: B clips, T frames, S signals, F features, C classes.
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Sequence
 
@@ -22,6 +21,7 @@ from fclip.errors import FclipError
 from fclip.models.base import ExpressionModel, ModelOutput, ModelSpec, Preprocess, TrainingBatches
 from fclip.models.baselines.options import SignalsOptions
 from fclip.models.heads import classify
+from fclip.models.signal_statistics import statistics_width, summarise
 from fclip.registry import register
 from fclip.schema import JsonObject
 
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 STRENGTHS = tuple(10.0 ** (half / 2) for half in range(-8, -1))  # C: 1e-4 to 1e-1 in half decades
 FOLDS = 5
-STATISTICS = 3  # level, range, trend
 NO_FRAMES = Preprocess(image_size=32)  # of a model that does not look at them
 NEVER = 50.0  # how far the logit of a class without a clip lies below the others
 
@@ -64,7 +63,7 @@ class Signals(ExpressionModel):
         """Read signals of these names, with weights 0."""
         self.signal_names = tuple(names)
         self.options["signals"] = list(names)
-        width = STATISTICS * merging(self.signal_names).shape[1] + self.extra
+        width = statistics_width(self.signal_names) + self.extra
         self.weight = nn.Parameter(torch.zeros(len(self.classes), width, device=device))
         self.bias = nn.Parameter(torch.zeros(len(self.classes), device=device))
         self.register_buffer("mean", torch.zeros(width, device=device))
@@ -136,39 +135,6 @@ class Signals(ExpressionModel):
         state = {"weight": whole, "bias": bias, "mean": mean}
         self.load_trainable_state({name: torch.from_numpy(values).float() for name, values in state.items()})
         return {"C": strength, "cross_validated_uar": uar}
-
-
-def merging(names: Sequence[str]) -> Tensor:
-    """Matrix (S, S') float64 that averages signals whose names differ in a last Left or Right, and keeps others."""
-    stems = [re.sub("(Left|Right)$", "", name) for name in names]
-    columns = {stem: column for column, stem in enumerate(dict.fromkeys(stems))}
-    matrix = torch.zeros(len(names), len(columns), dtype=torch.float64)
-    for row, stem in enumerate(stems):
-        matrix[row, columns[stem]] = 1 / stems.count(stem)
-    return matrix
-
-
-def summarise(signals: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Level, range and trend of signals (B, T, S) over the frames with a face: features (B, 3 S') float64, seen (B,).
-
-    A row of zeros is a frame without a face. Level: mean; range: largest less smallest; trend: slope of the regression
-    line over the clip, in units of the signal from first to last frame, 0 for fewer than two frames. A clip without
-    any face has features 0, and False in `seen`.
-    """
-    face = signals.any(-1, keepdim=True)  # (B, T, 1)
-    values = signals.double() @ merging(names).to(signals.device)  # (B, T, S')
-    count = face.sum(1)  # (B, 1)
-    at_least = count.clamp(min=1)
-    level = (values * face).sum(1) / at_least  # (B, S')
-    inf = torch.inf
-    spread = values.masked_fill(~face, -inf).amax(1) - values.masked_fill(~face, inf).amin(1)
-    time = torch.linspace(0, 1, signals.shape[1], dtype=torch.float64, device=signals.device)[None, :, None]
-    offset = (time - (time * face).sum(1, keepdim=True) / at_least[:, None]) * face  # (B, T, 1)
-    variance = (offset**2).sum(1)  # (B, 1)
-    slope = (offset * values).sum(1) / torch.where(variance > 0, variance, 1.0)
-    seen = count > 0
-    features = torch.cat([level, torch.where(seen, spread, 0.0), slope], dim=1)  # (B, 3 S')
-    return features, seen[:, 0]
 
 
 def choose_strength(

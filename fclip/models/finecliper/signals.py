@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fclip.models.baselines.signals import merging, summarise
+from fclip.models.signal_statistics import statistics_width, summarise
 
 MOST = 5.0  # standard deviations; what lies further out counts as so far
 LEAST = 1e-6  # standard deviation
@@ -28,7 +28,7 @@ class SignalEncoder(nn.Module):
     def __init__(self, names: tuple[str, ...], joint: int) -> None:
         super().__init__()
         self.names = names
-        width = 3 * merging(names).shape[1]
+        width = statistics_width(names)
         self.linear = nn.Linear(width, joint)
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
